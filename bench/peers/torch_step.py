@@ -1,0 +1,116 @@
+"""Times PyTorch on the reference network: a training step at batch 64, evaluation at batch 128.
+
+    torch_step.py [--threads N] [--steps N] [--json]
+    torch_step.py --serve         answers each line "step N" or "eval N" on standard input by a JSON
+                                  list of milliseconds (compare_step.py uses this)
+
+channels_last, threads bound, zero_grad(set_to_none=True), Adam with foreach=True (its fused form is
+for CUDA alone), evaluation eager under no_grad. The images are made up and already in memory, so
+the input pipeline is not timed.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+TRAIN_BATCH, EVAL_BATCH, WARM_UP = 64, 128, 3
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--serve", action="store_true")
+    return parser.parse_args()
+
+
+def bind_threads(threads):
+    """OpenMP reads its variables when it is loaded: the program starts itself again with them."""
+    want = {"OMP_NUM_THREADS": str(threads), "OMP_PROC_BIND": "close", "OMP_PLACES": "threads"}
+    if any(os.environ.get(name) != value for name, value in want.items()):
+        os.environ.update(want)
+        os.execv(sys.executable, [sys.executable] + sys.argv)
+
+
+class Peer:
+    def __init__(self, threads):
+        import torch
+
+        sys.path.insert(0, os.path.join(FOLDER, "..", "..", "tests", "golden"))
+        import notebook
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        self.torch, last = torch, torch.channels_last
+        self.model = notebook.Notebook().to(memory_format=last)
+        self.adam = torch.optim.Adam(self.model.parameters(), lr=1e-3, foreach=True)
+        self.image, self.label = (
+            [torch.randn(n, 3, 96, 96).to(memory_format=last) for n in (TRAIN_BATCH, EVAL_BATCH)],
+            [torch.randint(0, 10, (n,)) for n in (TRAIN_BATCH, EVAL_BATCH)],
+        )
+
+    def step(self):
+        self.model.train()
+        self.adam.zero_grad(set_to_none=True)
+        logits = self.model(self.image[0])
+        loss = self.torch.nn.functional.cross_entropy(logits, self.label[0])
+        loss.backward()
+        self.adam.step()
+
+    def eval(self):
+        self.model.eval()
+        with self.torch.no_grad():
+            logits = self.model(self.image[1])
+            self.torch.nn.functional.cross_entropy(logits, self.label[1])
+
+    def time(self, what, count):
+        """Milliseconds of each of `count` runs of "step" or "eval"."""
+        run, times = {"step": self.step, "eval": self.eval}[what], []
+        for _ in range(count):
+            start = time.perf_counter()
+            run()
+            times.append(1e3 * (time.perf_counter() - start))
+        return times
+
+
+def serve(peer):
+    for line in sys.stdin:
+        what, count = line.split()
+        print(json.dumps(peer.time(what, int(count))), flush=True)
+
+
+def main():
+    args = arguments()
+    bind_threads(args.threads)
+    peer = Peer(args.threads)
+    peer.time("step", WARM_UP)
+    peer.time("eval", WARM_UP)
+    if args.serve:
+        serve(peer)
+        return
+    result = {
+        "torch": peer.torch.__version__,
+        "threads": args.threads,
+        "step_ms": peer.time("step", args.steps),
+        "eval_ms": peer.time("eval", args.steps),
+    }
+    if args.json:
+        print(json.dumps(result))
+        return
+    print("PyTorch %s, %d threads, channels_last" % (result["torch"], args.threads))
+    for name, size in (("step", TRAIN_BATCH), ("eval", EVAL_BATCH)):
+        times = result[name + "_ms"]
+        median = statistics.median(times)
+        print(
+            "%s, batch %3d: median %7.1f ms, minimum %7.1f ms, %6.0f images/s"
+            % (name, size, median, min(times), 1e3 * size / median)
+        )
+
+
+if __name__ == "__main__":
+    main()

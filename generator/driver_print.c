@@ -1,0 +1,157 @@
+/* What `resgen SPEC` and `resgen explain` print, and the folder of sources. */
+#include <string.h>
+
+#include "driver.h"
+
+static void shape_text(char *text, size_t size, rg_type type) {
+    const int32_t *d = type.dim;
+    if (d[1] == 1 && d[2] == 1) snprintf(text, size, "[%d]", d[3]);
+    else snprintf(text, size, "[%d, %d, %d]", d[3], d[1], d[2]);
+}
+
+static int64_t count_params(const rg_graph *graph, const char *prefix, bool trained) {
+    int64_t total = 0;
+    size_t length = strlen(prefix);
+    for (int32_t i = 0; i < graph->param_count; i++) {
+        const rg_param *param = &graph->param[i];
+        if (param->trained != trained || strncmp(param->name, prefix, length) != 0) continue;
+        if (length && param->name[length] != '.') continue;
+        int64_t count = 1;
+        for (int32_t k = 0; k < param->rank; k++) count *= param->shape[k];
+        total += count;
+    }
+    return total;
+}
+
+static void print_layers(const rg_job *job) {
+    const rg_spec *spec = job->spec;
+    printf("%-28s %-26s %-16s %12s\n", "layer", "kind", "output C,H,W", "parameters");
+    for (int32_t i = 0; i < spec->layer_count; i++) {
+        const rg_spec_layer *layer = &spec->layer[i];
+        char shape[64];
+        shape_text(shape, sizeof shape, spec->graph->value[layer->value].type);
+        int64_t params = count_params(spec->graph, layer->name, true);
+        printf("%*s%-*s %-26s %-16s", 2 * layer->depth, "", 28 - 2 * layer->depth, layer->name, layer->kind, shape);
+        if (params) printf(" %12lld", (long long)params);
+        printf("\n");
+    }
+}
+
+static double node_bytes(const rg_graph *graph, const rg_node *node, int32_t batch) {
+    double bytes = 0;
+    for (int32_t i = 0; i < node->in_count + node->out_count; i++) {
+        const rg_value *v = &graph->value[i < node->in_count ? node->in[i] : node->out[i - node->in_count]];
+        double images = v->type.cls == RG_T_ACT && v->type.dim[0] == RG_BATCH ? batch : 1;
+        bytes += 4.0 * (double)rg_type_elements(v->type) * images;
+    }
+    return bytes;
+}
+
+typedef struct summary {
+    double forward_flop, step_flop; /* an image */
+    int before, after, distinct;    /* kernels of a training step, without the optimiser */
+    double bytes_before, bytes_after;
+    int stand_alone;                /* map kernels: element-wise passes that nothing carries */
+} summary;
+
+static summary summarise(const rg_job *job) {
+    summary s = {0};
+    const rg_graph *graph = job->train_graph;
+    for (rg_nid n = 0; n < graph->node_count; n++) {
+        s.before++;
+        s.bytes_before += node_bytes(graph, &graph->node[n], job->spec->batch);
+        s.step_flop += rg_op_flop(graph, &graph->node[n]);
+    }
+    for (rg_nid n = 0; n < job->spec->graph->node_count; n++)
+        s.forward_flop += rg_op_flop(job->spec->graph, &job->spec->graph->node[n]);
+    for (int32_t i = 0; i < job->planned.launch_count; i++) {
+        const rg_launch *launch = &job->planned.launch[i];
+        if (launch->program != RG_PP_GRAD) continue;
+        s.after++;
+        s.stand_alone += launch->desc.kind == RG_K_MAP;
+        s.bytes_after += rg_kdesc_bytes(&launch->desc, launch->blocks);
+    }
+    s.distinct = (int)job->planned.plan.kernel_count;
+    return s;
+}
+
+static uint64_t all_arenas(const rg_plan *plan) {
+    uint64_t total = 0;
+    for (int a = 0; a < RG_ARENA_COUNT; a++) total += plan->arena_bytes[a];
+    return total;
+}
+
+static void print_summary(const rg_job *job, const char *folder) {
+    const rg_plan *plan = &job->planned.plan;
+    summary s = summarise(job);
+    printf("\nparameters         %lld trained, %lld running statistics\n",
+           (long long)count_params(job->spec->graph, "", true), (long long)count_params(job->spec->graph, "", false));
+    printf("work               %.3f GFLOP an image forward, %.3f a training step (batch %d: %.1f)\n", s.forward_flop / 1e9,
+           s.step_flop / 1e9, job->spec->batch, s.step_flop * job->spec->batch / 1e9);
+    printf("kernels            %d a step before fusion, %d after (%d of them stand-alone element-wise), %d distinct in all programs\n",
+           s.before, s.after, s.stand_alone, s.distinct);
+    printf("memory traffic     %.0f MB a step before fusion, %.0f MB after\n", s.bytes_before / 1e6, s.bytes_after / 1e6);
+    printf("activations        %.1f MB, lower bound %.1f MB\n", (double)plan->arena_bytes[RG_ARENA_WORK] / 1e6,
+           (double)plan->work_lower_bound / 1e6);
+    printf("all arenas         %.1f MB\n", (double)all_arenas(plan) / 1e6);
+    printf("instruction set    %s\n", job->target.isa);
+    printf("built              %d compiled, %d from the cache, %.1f s\n", job->stats.compiled, job->stats.cached,
+           job->stats.seconds);
+    if (job->stats.note) printf("note               %s\n", job->stats.note);
+    printf("sources            %s\n", folder);
+}
+
+/* ---- the folder of sources ---- */
+
+static rg_status write_manifest(rg_job *job, const char *folder) {
+    rg_text text = {0};
+    rg_text_add(&text, "spec %s\ntarget cpu %s\n\n", job->cli->spec, job->target.isa);
+    for (int32_t i = 0; i < job->planned.launch_count; i++) {
+        const rg_launch *launch = &job->planned.launch[i];
+        static const char *const program[] = {
+#define X(id, name) name,
+            RG_PLAN_PROGRAM_LIST(X)
+#undef X
+        };
+        rg_text_add(&text, "%-7s %-4d %s.c  %s\n", program[launch->program], launch->phase, launch->name.symbol,
+                    launch->label);
+    }
+    char *path = rg_arena_printf(job->ctx->arena, "%s/MANIFEST", folder);
+    rg_status status = text.failed || !path ? rg_nomem(job->ctx)
+                                            : rg_file_write(job->ctx, path, text.data, text.length);
+    rg_text_free(&text);
+    return status;
+}
+
+static rg_status write_sources(rg_job *job, const char **folder) {
+    *folder = job->cli->out ? job->cli->out
+                            : rg_arena_printf(job->ctx->arena, "generated/%s-%s", job->spec->name, job->target.name);
+    if (!*folder) return rg_nomem(job->ctx);
+    RG_TRY(rg_file_mkdirs(job->ctx, *folder));
+    for (uint32_t i = 0; i < job->planned.plan.kernel_count; i++) {
+        const rg_cpu_source *source = &job->source[i];
+        char *path = rg_arena_printf(job->ctx->arena, "%s/%s.c", *folder, source->symbol);
+        if (!path) return rg_nomem(job->ctx);
+        RG_TRY(rg_file_write(job->ctx, path, source->source, strlen(source->source)));
+    }
+    return write_manifest(job, *folder);
+}
+
+rg_status rg_command_build(rg_job *job) {
+    const char *folder;
+    RG_TRY(rg_job_build(job));
+    RG_TRY(write_sources(job, &folder));
+    if (job->cli->quiet) return RG_OK;
+    print_layers(job);
+    print_summary(job, folder);
+    return RG_OK;
+}
+
+rg_status rg_command_explain(rg_job *job) {
+    rg_text text = {0};
+    rg_fuse_explain(&text, job->planned.program[RG_PP_GRAD].fusion, job->spec->batch);
+    if (text.data) fputs(text.data, stdout);
+    bool failed = text.failed;
+    rg_text_free(&text);
+    return failed ? rg_nomem(job->ctx) : RG_OK;
+}

@@ -1,0 +1,291 @@
+/* --device=reference: training by the graph's interpreter, in double precision, on the graph as it is before `decompose`: each op by its own
+ * reference. Slow, and the meaning of a network. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "driver.h"
+#include "rg_report.h"
+
+typedef struct reference {
+    rg_job *job;
+    rg_ctx *ctx;
+    const rg_graph *table;
+    double **param;         /* by row of the parameter table, in the interpreter's order (K R S C) */
+    double **moment[2];     /* the same for trained rows */
+    rg_interp *train, *eval;
+    rg_resize *resize;
+    uint8_t *bytes, *scratch; /* one plane */
+    rg_expr optim;
+    int32_t root[3], moments;
+    double *enode;          /* values of the optimiser's tree */
+    uint64_t steps;
+} reference;
+
+static double now_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* ---- parameters ---- */
+
+static int64_t elements(const rg_param *param) {
+    return rg_type_elements(param->type);
+}
+
+/* Element i of the logical order (K C R S) in the interpreter's order (K R S C). */
+static int64_t reorder(const rg_param *param, int64_t i) {
+    if (param->type.cls != RG_T_WEIGHT) return i;
+    const int32_t *d = param->type.dim;
+    int64_t s = i % d[2], r = i / d[2] % d[1], c = i / d[2] / d[1] % d[3], k = i / d[2] / d[1] / d[3];
+    return ((k * d[1] + r) * d[2] + s) * d[3] + c;
+}
+
+/* The row of the plan's table with this name: the plan has counters besides. */
+static uint32_t plan_row(const rg_plan *plan, const char *name) {
+    uint32_t row = 0;
+    while (row < plan->param_count && strcmp(rg_plan_text(plan, plan->param[row].name), name) != 0) row++;
+    return row;
+}
+
+/* Initial values are those of the kernels: f32, from the same stream or file. */
+static rg_status read_params(reference *ref) {
+    const rg_plan *plan = &ref->job->planned.plan;
+    rg_cpu_kernel *none = RG_NEW_ARRAY(ref->ctx->arena, rg_cpu_kernel, plan->kernel_count + 1);
+    rg_exec *exec = NULL;
+    if (!none) return rg_nomem(ref->ctx);
+    RG_TRY(rg_exec_new(ref->ctx, plan, none, 1, &exec));
+    rg_params_init(exec, ref->job->spec->seed);
+    rg_status status = RG_OK;
+    if (ref->job->cli->init) status = rg_params_load(ref->ctx, exec, ref->job->cli->init, &ref->steps);
+    for (int32_t row = 0; status == RG_OK && row < ref->table->param_count; row++) {
+        const rg_param *param = &ref->table->param[row];
+        int64_t count = elements(param);
+        float *values = malloc((size_t)count * sizeof *values);
+        ref->param[row] = RG_NEW_ARRAY(ref->ctx->arena, double, count);
+        for (int m = 0; m < 2; m++) ref->moment[m][row] = RG_NEW_ARRAY(ref->ctx->arena, double, count);
+        if (!values || !ref->param[row] || !ref->moment[0][row] || !ref->moment[1][row]) {
+            status = rg_nomem(ref->ctx);
+        } else {
+            rg_params_read(exec, plan_row(plan, param->name), param->trained ? RG_ARENA_PARAM : RG_ARENA_STATE, values);
+            for (int64_t i = 0; i < count; i++) ref->param[row][reorder(param, i)] = (double)values[i];
+        }
+        free(values);
+    }
+    rg_exec_free(exec);
+    return status;
+}
+
+static rg_status save_params(reference *ref) {
+    rg_arena *arena = ref->ctx->arena;
+    int32_t rows = ref->table->param_count;
+    rg_safetensors file = {.entry = RG_NEW_ARRAY(arena, rg_tensor_entry, 2 * rows + 1)};
+    int64_t *steps = RG_NEW(arena, int64_t);
+    if (!file.entry || !steps) return rg_nomem(ref->ctx);
+    *steps = (int64_t)ref->steps;
+    const rg_plan *plan = &ref->job->planned.plan;
+    for (uint32_t i = 0; i < plan->param_count; i++) {
+        rg_tensor_entry *entry = &file.entry[file.count++];
+        entry->name = rg_plan_text(plan, plan->param[i].name);
+        entry->rank = plan->param[i].rank;
+        memcpy(entry->shape, plan->param[i].shape, sizeof plan->param[i].shape);
+        if (plan->param[i].kind == RG_PK_COUNTER) {
+            entry->dtype = "I64";
+            entry->data = (const uint8_t *)steps;
+            entry->bytes = sizeof *steps;
+            continue;
+        }
+        int32_t row = 0;
+        while (strcmp(ref->table->param[row].name, entry->name) != 0) row++;
+        const rg_param *param = &ref->table->param[row];
+        double *values = RG_NEW_ARRAY(arena, double, elements(param));
+        if (!values) return rg_nomem(ref->ctx);
+        for (int64_t k = 0; k < elements(param); k++) values[k] = ref->param[row][reorder(param, k)];
+        entry->dtype = "F64";
+        entry->data = (const uint8_t *)values;
+        entry->bytes = (uint64_t)elements(param) * sizeof *values;
+    }
+    return rg_safetensors_write(ref->ctx, ref->job->cli->save, &file);
+}
+
+/* ---- batches ---- */
+
+static void fill_image(reference *ref, const rg_dataset *set, uint32_t image, double *to) {
+    const rg_spec *spec = ref->job->spec;
+    size_t in = (size_t)set->height * set->width, out = (size_t)spec->height * (size_t)spec->width;
+    for (uint32_t c = 0; c < set->channels; c++) {
+        rg_resize_plane(ref->resize, set->pixels + ((size_t)image * set->channels + c) * in, ref->bytes, ref->scratch);
+        for (size_t i = 0; i < out; i++) to[i * set->channels + c] = (ref->bytes[i] / 255.0 - spec->mean[c]) / spec->std[c];
+    }
+}
+
+static void fill_leaves(reference *ref, rg_interp *interp, const rg_graph *graph, const rg_dataset *set,
+                        const uint32_t *order, int32_t live) {
+    int64_t size = (int64_t)ref->job->spec->height * ref->job->spec->width * set->channels;
+    for (rg_vid v = 0; v < graph->value_count; v++) {
+        const rg_value *value = &graph->value[v];
+        if (value->kind == RG_V_NODE) continue;
+        double *to = rg_interp_value(interp, v);
+        bool label = value->kind == RG_V_INPUT && strcmp(value->name, "label") == 0;
+        if (value->kind != RG_V_INPUT) {
+            memcpy(to, ref->param[value->param], (size_t)rg_interp_count(interp, v) * sizeof *to);
+            continue;
+        }
+        memset(to, 0, (size_t)rg_interp_count(interp, v) * sizeof *to);
+        for (int32_t i = 0; i < live; i++) {
+            if (label) to[i] = set->labels[order[i]];
+            else fill_image(ref, set, order[i], to + i * size);
+        }
+    }
+}
+
+static const double *result(rg_interp *interp, const rg_graph *graph, rg_out_kind kind) {
+    for (int32_t i = 0; i < graph->result_count; i++)
+        if (graph->result[i].kind == kind) return rg_interp_value(interp, graph->result[i].value);
+    return NULL;
+}
+
+/* ---- the optimiser ---- */
+
+typedef struct optim_leaves {
+    double value[4]; /* parameter, gradient, moments */
+    double ctrl[RG_CTRL_SCALARS];
+} optim_leaves;
+
+static double optim_leaf(void *user, rg_expr_op op, int32_t leaf) {
+    const optim_leaves *leaves = user;
+    return op == RG_EXPR_CTRL ? leaves->ctrl[leaf] : leaves->value[leaf];
+}
+
+static void update(reference *ref, const rg_graph *graph, int32_t live) {
+    const rg_optim *optim = &ref->job->spec->optim;
+    optim_leaves leaves = {.ctrl = {[RG_CTRL_COUNT] = live, [RG_CTRL_INV_COUNT] = 1.0 / live, [RG_CTRL_LR] = optim->lr,
+                                    [RG_CTRL_BC1] = 1 - pow(optim->beta1, (double)ref->steps),
+                                    [RG_CTRL_BC2] = 1 - pow(optim->beta2, (double)ref->steps),
+                                    [RG_CTRL_FIRST] = ref->steps == 1}};
+    for (int32_t r = 0; r < graph->result_count; r++) {
+        int32_t row = graph->result[r].param;
+        const double *value = rg_interp_value(ref->train, graph->result[r].value);
+        int64_t count = rg_interp_count(ref->train, graph->result[r].value);
+        if (graph->result[r].kind == RG_O_STATE) memcpy(ref->param[row], value, (size_t)count * sizeof *value);
+        if (graph->result[r].kind != RG_O_GRAD) continue;
+        for (int64_t i = 0; i < count; i++) {
+            leaves.value[0] = ref->param[row][i];
+            leaves.value[1] = value[i];
+            for (int m = 0; m < ref->moments; m++) leaves.value[2 + m] = ref->moment[m][row][i];
+            rg_expr_eval(&ref->optim, optim_leaf, &leaves, ref->enode);
+            ref->param[row][i] = ref->enode[ref->root[0]];
+            for (int m = 0; m < ref->moments; m++) ref->moment[m][row][i] = ref->enode[ref->root[1 + m]];
+        }
+    }
+}
+
+/* ---- epochs ---- */
+
+typedef struct sums {
+    double loss, correct;
+    uint64_t images;
+} sums;
+
+static rg_ctrl control(reference *ref, int32_t live) {
+    return rg_exec_ctrl(&ref->job->planned.plan, live, ref->steps + 1, ref->job->spec->optim.lr);
+}
+
+static rg_status run_batch(reference *ref, bool training, const rg_dataset *set, const uint32_t *order, int32_t live,
+                           sums *total, double *loss) {
+    rg_interp *interp = training ? ref->train : ref->eval;
+    const rg_graph *graph = training ? ref->job->train_graph : ref->job->eval_graph;
+    fill_leaves(ref, interp, graph, set, order, live);
+    rg_ctrl ctrl = control(ref, live);
+    RG_TRY(rg_interp_run(ref->ctx, interp, &ctrl));
+    *loss = result(interp, graph, RG_O_LOSS)[0];
+    if (!isfinite(*loss))
+        return rg_fail(ref->ctx, RG_E_NUMERIC, "loss is %g after %llu steps", *loss, (unsigned long long)ref->steps);
+    total->loss += *loss * live;
+    total->correct += result(interp, graph, RG_O_CORRECT)[0];
+    total->images += (uint64_t)live;
+    if (!training) return RG_OK;
+    ref->steps++;
+    update(ref, graph, live);
+    return RG_OK;
+}
+
+static rg_status run_set(reference *ref, bool training, const rg_dataset *set, uint32_t *order, uint64_t last, sums *total) {
+    uint32_t batch = (uint32_t)(training ? ref->job->spec->batch : ref->job->spec->eval_batch);
+    for (uint32_t at = 0; at < set->count && (!training || ref->steps < last); at += batch) {
+        int32_t live = (int32_t)(set->count - at < batch ? set->count - at : batch);
+        double loss;
+        RG_TRY(run_batch(ref, training, set, order + at, live, total, &loss));
+        if (training && ref->job->cli->steps && !ref->job->cli->quiet)
+            printf("step %llu loss %.17g\n", (unsigned long long)ref->steps, loss);
+    }
+    return RG_OK;
+}
+
+static rg_status run_epochs(reference *ref, const rg_dataset *train, const rg_dataset *valid) {
+    uint32_t most = train->count > valid->count ? train->count : valid->count;
+    uint32_t *order = RG_NEW_ARRAY(ref->ctx->arena, uint32_t, most);
+    if (!order) return rg_nomem(ref->ctx);
+    uint64_t last = ref->job->cli->steps ? ref->steps + ref->job->cli->steps : UINT64_MAX;
+    for (uint32_t e = 0; e < (uint32_t)ref->job->spec->epochs && ref->steps < last; e++) {
+        double start = now_seconds();
+        sums t = {0}, v = {0};
+        for (uint32_t i = 0; i < most; i++) order[i] = i;
+        if (!ref->job->cli->no_shuffle) rg_random_permutation(ref->job->spec->seed, e, train->count, order);
+        RG_TRY(run_set(ref, true, train, order, last, &t));
+        rg_epoch epoch = {.epoch = e, .steps = ref->steps, .images = t.images, .train_loss = t.loss / (double)t.images,
+                          .train_acc = t.correct / (double)t.images};
+        if (!ref->job->cli->steps) {
+            for (uint32_t i = 0; i < most; i++) order[i] = i;
+            RG_TRY(run_set(ref, false, valid, order, 0, &v));
+            epoch.validated = true;
+            epoch.valid_loss = v.loss / (double)v.images;
+            epoch.valid_acc = v.correct / (double)v.images;
+        }
+        epoch.seconds = now_seconds() - start;
+        char line[160];
+        rg_epoch_format(&epoch, line, sizeof line);
+        printf("%s\n", line);
+        fflush(stdout);
+    }
+    return RG_OK;
+}
+
+static rg_status prepare(reference *ref, const rg_dataset *set) {
+    const rg_spec *spec = ref->job->spec;
+    rg_arena *arena = ref->ctx->arena;
+    size_t rows = (size_t)ref->table->param_count + 1;
+    ref->param = RG_NEW_ARRAY(arena, double *, rows);
+    for (int m = 0; m < 2; m++) ref->moment[m] = RG_NEW_ARRAY(arena, double *, rows);
+    ref->bytes = RG_NEW_ARRAY(arena, uint8_t, (size_t)spec->height * (size_t)spec->width);
+    ref->scratch = RG_NEW_ARRAY(arena, uint8_t, (size_t)set->height * (size_t)spec->width);
+    if (!ref->param || !ref->moment[0] || !ref->moment[1] || !ref->bytes || !ref->scratch) return rg_nomem(ref->ctx);
+    if ((int32_t)set->channels != spec->channels)
+        return rg_fail(ref->ctx, RG_E_SHAPE, "the data set has %u channels, the network %d", set->channels, spec->channels);
+    RG_TRY(read_params(ref));
+    RG_TRY(rg_resize_new(ref->ctx, set->height, set->width, (uint32_t)spec->height, (uint32_t)spec->width, &ref->resize));
+    rg_expr_init(&ref->optim, arena);
+    RG_TRY(rg_optim_expr(&spec->optim, &ref->optim, ref->root, &ref->moments));
+    ref->enode = RG_NEW_ARRAY(arena, double, ref->optim.count + 1);
+    if (!ref->enode) return rg_nomem(ref->ctx);
+    RG_TRY(rg_interp_new(ref->ctx, ref->job->train_graph, spec->batch, &ref->train));
+    return rg_interp_new(ref->ctx, ref->job->eval_graph, spec->eval_batch, &ref->eval);
+}
+
+rg_status rg_reference_train(rg_job *job) {
+    reference ref = {.job = job, .ctx = job->ctx, .table = job->spec->graph};
+    rg_dataset train = {0}, valid = {0};
+    const char *told;
+    rg_status status = rg_job_data(job, &train, &valid, &told);
+    if (status == RG_OK && !job->cli->quiet) printf("%s\n", told);
+    if (status == RG_OK) status = prepare(&ref, &train);
+    if (status == RG_OK) status = run_epochs(&ref, &train, &valid);
+    if (status == RG_OK && job->cli->save) status = save_params(&ref);
+    rg_interp_free(ref.train);
+    rg_interp_free(ref.eval);
+    rg_dataset_free(&train);
+    rg_dataset_free(&valid);
+    return status;
+}

@@ -1,0 +1,139 @@
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "driver.h"
+#include "rg_report.h"
+
+/* ---- data ---- */
+
+static bool has_cifar(rg_ctx *ctx, const char *dir) {
+    static const char *const places[] = {"", "/cifar-10-batches-bin"};
+    for (int i = 0; i < 2; i++) {
+        struct stat info;
+        char *path = rg_arena_printf(ctx->arena, "%s%s/data_batch_1.bin", dir, places[i]);
+        if (path && stat(path, &info) == 0) return true;
+    }
+    return false;
+}
+
+/* Where CIFAR-10 lies: --data, else $RG_CIFAR10_DIR, else ./data; NULL: nowhere. */
+static const char *find_cifar(rg_job *job) {
+    if (job->cli->data) return strcmp(job->cli->data, "synthetic") == 0 ? NULL : job->cli->data;
+    if (strcmp(job->spec->dataset, "cifar10") != 0) return NULL;
+    const char *env = getenv("RG_CIFAR10_DIR");
+    if (env && *env && has_cifar(job->ctx, env)) return env;
+    return has_cifar(job->ctx, "data") ? "data" : NULL;
+}
+
+static rg_status synthetic(rg_job *job, rg_dataset *train, rg_dataset *valid) {
+    uint32_t classes = (uint32_t)job->spec->classes;
+    RG_TRY(rg_dataset_synthetic(job->ctx, job->spec->seed, true, 10000, classes, train));
+    return rg_dataset_synthetic(job->ctx, job->spec->seed, false, 2000, classes, valid);
+}
+
+rg_status rg_job_data(rg_job *job, rg_dataset *train, rg_dataset *valid, const char **told) {
+    const char *dir = find_cifar(job);
+    if (dir) {
+        RG_TRY(rg_dataset_cifar10(job->ctx, dir, true, train));
+        RG_TRY(rg_dataset_cifar10(job->ctx, dir, false, valid));
+    } else {
+        RG_TRY(synthetic(job, train, valid));
+    }
+    *told = rg_arena_printf(job->ctx->arena, "data: %s%s, %u training and %u validation images",
+                            dir ? "CIFAR-10 in " : "synthetic (no CIFAR-10 found: give --data=DIR)", dir ? dir : "",
+                            train->count, valid->count);
+    return *told ? RG_OK : rg_nomem(job->ctx);
+}
+
+/* ---- running ---- */
+
+static volatile sig_atomic_t stop_flag;
+
+static void on_signal(int number) {
+    (void)number;
+    stop_flag = 1;
+}
+
+static void catch_signals(void) {
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static void print_build(const rg_job *job) {
+    if (job->cli->quiet || job->cli->json) return;
+    printf("kernels: %d compiled, %d from the cache in %s, %.1f s\n", job->stats.compiled, job->stats.cached,
+           job->stats.cache_dir ? job->stats.cache_dir : "memory", job->stats.seconds);
+    if (job->stats.note) printf("note: %s\n", job->stats.note);
+}
+
+static rg_status start(rg_job *job, rg_exec **exec, uint64_t *steps) {
+    RG_TRY(rg_job_build(job));
+    print_build(job);
+    RG_TRY(rg_exec_new(job->ctx, &job->planned.plan, job->kernel, rg_job_threads(job), exec));
+    rg_params_init(*exec, job->spec->seed);
+    return job->cli->init ? rg_params_load(job->ctx, *exec, job->cli->init, steps) : RG_OK;
+}
+
+static void print_epoch_json(void *user, const rg_epoch *e) {
+    (void)user;
+    printf("{\"epoch\": %u, \"steps\": %llu, \"train_loss\": %.9g, \"train_acc\": %.9g, \"valid_loss\": %.9g, "
+           "\"valid_acc\": %.9g, \"train_seconds\": %.3f, \"seconds\": %.3f}\n",
+           e->epoch, (unsigned long long)e->steps, e->train_loss, e->train_acc, e->valid_loss, e->valid_acc,
+           e->train_seconds, e->seconds);
+    fflush(stdout);
+}
+
+static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train, const rg_dataset *valid,
+                            uint64_t steps_done) {
+    rg_report report;
+    rg_report_init(&report, stdout, stderr, job->cli->quiet);
+    rg_train_options options = {
+        .train = train, .valid = valid, .epochs = (uint32_t)job->spec->epochs, .steps = job->cli->steps,
+        .steps_done = steps_done, .shuffle = !job->cli->no_shuffle, .seed = job->spec->seed, .save = job->cli->save,
+        .print_steps = job->cli->steps > 0 && job->cli->steps <= 1000, .stop = &stop_flag,
+        .line = job->cli->json ? NULL : rg_report_line, .progress = rg_report_progress,
+        .epoch = job->cli->json ? print_epoch_json : NULL, .user = &report};
+    catch_signals();
+    rg_status status = rg_train(job->ctx, exec, &options, &steps_done);
+    rg_report_clear(&report);
+    return status;
+}
+
+rg_status rg_command_train(rg_job *job) {
+    if (strcmp(job->cli->device, "reference") == 0) return rg_reference_train(job);
+    rg_exec *exec = NULL;
+    rg_dataset train = {0}, valid = {0};
+    const char *told;
+    uint64_t steps = 0;
+    rg_status status = rg_job_data(job, &train, &valid, &told);
+    if (status == RG_OK && !job->cli->quiet && !job->cli->json) printf("%s\n", told);
+    if (status == RG_OK) status = start(job, &exec, &steps);
+    if (status == RG_OK) status = train_with(job, exec, &train, &valid, steps);
+    if (status == RG_OK && job->cli->save && !job->cli->quiet && !job->cli->json) printf("saved %s\n", job->cli->save);
+    rg_exec_free(exec);
+    rg_dataset_free(&train);
+    rg_dataset_free(&valid);
+    return status;
+}
+
+rg_status rg_command_eval(rg_job *job) {
+    if (!job->cli->init) return rg_fail(job->ctx, RG_E_USAGE, "eval: which checkpoint? give --init=FILE.safetensors");
+    rg_exec *exec = NULL;
+    rg_dataset train = {0}, valid = {0};
+    const char *told;
+    uint64_t steps = 0;
+    double loss = 0, accuracy = 0;
+    rg_status status = rg_job_data(job, &train, &valid, &told);
+    if (status == RG_OK) status = start(job, &exec, &steps);
+    catch_signals();
+    if (status == RG_OK) status = rg_eval(job->ctx, exec, &valid, &stop_flag, &loss, &accuracy);
+    if (status == RG_OK)
+        printf(job->cli->json ? "{\"loss\": %.9g, \"accuracy\": %.9g}\n" : "Valid:(L=%.6f, Acc=%.6f)\n", loss, accuracy);
+    rg_exec_free(exec);
+    rg_dataset_free(&train);
+    rg_dataset_free(&valid);
+    return status;
+}

@@ -1,0 +1,328 @@
+/* Every index in range, every arity and extent right: what the emitter and the interpreter then
+ * rely on. */
+#include "rg_kdesc.h"
+
+/* What a check works on; `site` is -1 outside sites. */
+typedef struct check {
+    rg_ctx *ctx;
+    const rg_kdesc *desc;
+    int32_t site;
+    int32_t
+        rows; /* ROW leaves that earlier sites have made, as a count: made in the order 0, 1, ... */
+} check;
+
+#define REQUIRE(check, condition, ...)                                                             \
+    do {                                                                                           \
+        if (!(condition)) return refuse((check), __VA_ARGS__);                                     \
+    } while (0)
+
+static rg_status refuse(const check *check, const char *what, int32_t which) {
+    if (check->site >= 0)
+        return rg_fail(check->ctx, RG_E_INTERNAL, "kernel %.63s: site %d: %s (%d)",
+                       check->desc->name, check->site, what, which);
+    return rg_fail(check->ctx, RG_E_INTERNAL, "kernel %.63s: %s (%d)", check->desc->name, what,
+                   which);
+}
+
+/* ---- arguments ---- */
+
+static bool weight_ok(const rg_karg *arg) {
+    return arg->k > 0 && arg->kp >= arg->k && arg->kb > 0 && arg->kp % arg->kb == 0 && arg->r > 0 &&
+           arg->s > 0 && arg->c > 0;
+}
+
+static bool channels_ok(const rg_karg *arg) {
+    return arg->c > 0 && arg->cp >= arg->c;
+}
+
+static bool arg_ok(const rg_karg *arg) {
+    double g[8 * 8];
+    switch (arg->layout) {
+    case RG_LAYOUT_ACT:
+        return arg->h > 0 && arg->w > 0 && channels_ok(arg);
+    case RG_LAYOUT_VEC:
+        return channels_ok(arg);
+    case RG_LAYOUT_WEIGHT:
+        return weight_ok(arg);
+    case RG_LAYOUT_WINO:
+        return weight_ok(arg) && arg->r == arg->s && rg_wino_weights(arg->h, arg->r, g);
+    case RG_LAYOUT_PART:
+        return channels_ok(arg) && (arg->stats == 1 || arg->stats == 3) && arg->parts_per_block > 0;
+    case RG_LAYOUT_PARTW:
+        return arg->length > 0 && arg->parts_per_block > 0;
+    case RG_LAYOUT_FLAT:
+        return arg->length > 0;
+    }
+    return false;
+}
+
+static rg_status check_args(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    REQUIRE(check, desc->arg_count > 0 && desc->arg, "no arguments", desc->arg_count);
+    for (int32_t i = 0; i < desc->arg_count; i++) {
+        REQUIRE(check, arg_ok(&desc->arg[i]), "bad layout of argument", i);
+        REQUIRE(check, desc->arg[i].read || desc->arg[i].written, "unused argument", i);
+    }
+    return RG_OK;
+}
+
+/* ---- sites ---- */
+
+static bool fits(int32_t extent, int32_t space) {
+    return extent == 1 || extent == space;
+}
+
+/* Can an argument be read (or, `exact`, written) element by element over the site's space? */
+static bool arg_fits(const rg_kdesc *desc, const rg_ksite *site, int32_t index, bool exact) {
+    if (index < 0 || index >= desc->arg_count) return false;
+    const rg_karg *arg = &desc->arg[index];
+    if (desc->kind == RG_K_VEC) {
+        bool run = arg->layout == RG_LAYOUT_VEC || arg->layout == RG_LAYOUT_FLAT ||
+                   arg->layout == RG_LAYOUT_WEIGHT;
+        int64_t length = arg->layout == RG_LAYOUT_VEC ? arg->c : rg_karg_floats(arg, 1);
+        return run && (length == site->c || (length == 1 && !exact));
+    }
+    if (exact)
+        return arg->layout == RG_LAYOUT_ACT && arg->h == site->h && arg->w == site->w &&
+               arg->c == site->c;
+    if (arg->layout == RG_LAYOUT_VEC) return fits(arg->c, site->c);
+    return arg->layout == RG_LAYOUT_ACT && fits(arg->h, site->h) && fits(arg->w, site->w) &&
+           fits(arg->c, site->c);
+}
+
+static bool leaf_ok(const check *check, const rg_ksite *site, const rg_enode *node) {
+    const rg_kdesc *desc = check->desc;
+    bool anchored = desc->kind == RG_K_CONV || desc->kind == RG_K_WINDOW;
+    int32_t leaf = node->leaf;
+    switch (node->op) {
+    case RG_EXPR_CONST:
+        return true;
+    case RG_EXPR_ARG:
+        return arg_fits(desc, site, leaf, false) && desc->arg[leaf].read;
+    case RG_EXPR_ACC:
+        return anchored && check->site == desc->site_count - 1 &&
+               (leaf == 0 ||
+                (leaf == 1 && desc->kind == RG_K_WINDOW && desc->window == RG_KWINDOW_MAX));
+    case RG_EXPR_INDEX:
+        return leaf >= 0 && leaf < 4;
+    case RG_EXPR_CTRL:
+        return leaf >= 0 && leaf < RG_CTRL_SCALARS;
+    case RG_EXPR_ROW:
+        return desc->kind == RG_K_MAP && leaf >= 0 && leaf < check->rows;
+    case RG_EXPR_FIN:
+        return leaf >= 0 && leaf < desc->fin_count;
+    default:
+        return false;
+    }
+}
+
+static rg_status check_nodes(const check *check, const rg_ksite *site) {
+    REQUIRE(check, site->expr.count >= 0 && (site->expr.node || !site->expr.count), "no nodes",
+            site->expr.count);
+    for (int32_t i = 0; i < site->expr.count; i++) {
+        const rg_enode *node = &site->expr.node[i];
+        const int32_t operand[] = {node->a, node->b, node->c};
+        REQUIRE(check, (uint32_t)node->op < RG_EXPR_OP_COUNT, "unknown operator of node", i);
+        int arity = rg_expr_arity(node->op);
+        REQUIRE(check, arity > 0 || leaf_ok(check, site, node), "bad leaf, node", i);
+        for (int j = 0; j < arity; j++)
+            REQUIRE(check, operand[j] >= 0 && operand[j] < i, "bad operand of node", i);
+    }
+    return RG_OK;
+}
+
+/* Which axes with more than one element a reduction leaves. */
+static uint32_t axes_left(const rg_ksite *site, uint32_t axes) {
+    uint32_t all = RG_AXIS_N | (site->h > 1 ? RG_AXIS_H : 0) | (site->w > 1 ? RG_AXIS_W : 0) |
+                   (site->c > 1 ? RG_AXIS_C : 0);
+    return all & ~axes;
+}
+
+/* Over N, H and W (and C, if the result has one channel): partial results. */
+static bool part_ok(const rg_karg *arg, const rg_ksite *site, const rg_kout *out) {
+    uint32_t left = axes_left(site, out->axes);
+    return arg->layout == RG_LAYOUT_PART && !(left & ~RG_AXIS_C) &&
+           arg->c == (left ? site->c : 1) && arg->stats == (out->kind == RG_KOUT_MOMENTS ? 3 : 1);
+}
+
+/* Over H and W of each image: one value an image (and channel). */
+static bool image_ok(const rg_kdesc *desc, const rg_karg *arg, const rg_ksite *site,
+                     const rg_kout *out) {
+    uint32_t left = axes_left(site, out->axes);
+    return desc->kind == RG_K_MAP && arg->layout == RG_LAYOUT_ACT && arg->h == 1 && arg->w == 1 &&
+           !(left & (RG_AXIS_H | RG_AXIS_W)) && arg->c == (left & RG_AXIS_C ? site->c : 1) &&
+           out->kind != RG_KOUT_MOMENTS;
+}
+
+static rg_status check_row(check *check, const rg_ksite *site, const rg_kout *out, int32_t i,
+                           int32_t *made) {
+    REQUIRE(check,
+            check->desc->kind == RG_K_MAP && out->axes == RG_AXIS_C && out->arg == -1 &&
+                (out->kind == RG_KOUT_SUM || out->kind == RG_KOUT_MAX),
+            "bad reduction over channels, output", i);
+    REQUIRE(check, out->row == check->rows + *made, "row out of order, output", i);
+    REQUIRE(check, site->h == check->desc->site[0].h && site->w == check->desc->site[0].w,
+            "rows of other pixels, output", i);
+    ++*made;
+    return RG_OK;
+}
+
+static rg_status check_out(check *check, const rg_ksite *site, int32_t i, int32_t *made) {
+    const rg_kdesc *desc = check->desc;
+    const rg_kout *out = &site->out[i];
+    REQUIRE(check, (uint32_t)out->kind <= RG_KOUT_MOMENTS, "unknown kind of output", i);
+    REQUIRE(check, out->root >= 0 && out->root < site->expr.count, "bad root of output", i);
+    if (out->kind != RG_KOUT_STORE && out->row >= 0) return check_row(check, site, out, i, made);
+    REQUIRE(check, out->arg >= 0 && out->arg < desc->arg_count, "no argument for output", i);
+    const rg_karg *arg = &desc->arg[out->arg];
+    REQUIRE(check, arg->written, "argument is not written, output", i);
+    if (out->kind == RG_KOUT_STORE) {
+        REQUIRE(check, arg_fits(desc, site, out->arg, true), "extents of output", i);
+        return RG_OK;
+    }
+    REQUIRE(check, desc->kind != RG_K_VEC, "reduction in a run, output", i);
+    bool over_n = out->axes & RG_AXIS_N;
+    REQUIRE(check, over_n ? part_ok(arg, site, out) : image_ok(desc, arg, site, out),
+            "reduction's axes and result differ, output", i);
+    return RG_OK;
+}
+
+static rg_status check_site(check *check, const rg_ksite *site) {
+    int32_t made = 0;
+    REQUIRE(check, site->h > 0 && site->w > 0 && site->c > 0, "no extent", site->c);
+    REQUIRE(check, site->root >= -1 && site->root < site->expr.count, "bad root", site->root);
+    REQUIRE(check, site->out_count >= 0 && (site->out || !site->out_count), "no outputs",
+            site->out_count);
+    RG_TRY(check_nodes(check, site));
+    for (int32_t i = 0; i < site->out_count; i++) RG_TRY(check_out(check, site, i, &made));
+    check->rows += made;
+    return RG_OK;
+}
+
+/* Every site's root: set where the site is an operand, -1 elsewhere. */
+static bool roots_ok(const rg_kdesc *desc, int32_t operands) {
+    for (int32_t i = 0; i < desc->site_count; i++)
+        if ((desc->site[i].root >= 0) != (i < operands)) return false;
+    return true;
+}
+
+/* ---- anchors ---- */
+
+static bool geom_ok(const rg_kgeom *geom) {
+    return geom->mul > 0 && geom->div > 0 && geom->tap_mul != 0 &&
+           (geom->mul == 1 || geom->div == 1);
+}
+
+static bool weights_match(const rg_karg *arg, int32_t k, int32_t c, const rg_kcontr *contr) {
+    return arg->k == k && arg->c == c && arg->r == contr->r && arg->s == contr->s;
+}
+
+static rg_status check_contr(const check *check, int32_t i) {
+    const rg_kdesc *desc = check->desc;
+    const rg_kcontr *contr = &desc->contr[i];
+    const rg_ksite *out = &desc->site[desc->site_count - 1];
+    REQUIRE(check, contr->site == (desc->kind == RG_K_CONV ? i : 0), "bad site of contraction", i);
+    REQUIRE(check, contr->r > 0 && contr->s > 0, "no taps in contraction", i);
+    REQUIRE(check, geom_ok(&contr->gh) && geom_ok(&contr->gw), "geometry of contraction", i);
+    const rg_ksite *in = &desc->site[contr->site];
+    if (desc->kind == RG_K_WINDOW) {
+        REQUIRE(check, contr->w_arg == -1 && in->c == out->c, "channels of window", i);
+        return RG_OK;
+    }
+    REQUIRE(check, contr->w_arg >= 0 && contr->w_arg < desc->arg_count, "no weights, contraction",
+            i);
+    const rg_karg *weight = &desc->arg[contr->w_arg];
+    bool wgrad = desc->kind == RG_K_WGRAD;
+    bool layout = weight->layout == RG_LAYOUT_WEIGHT ||
+                  weight->layout == (wgrad ? RG_LAYOUT_PARTW : RG_LAYOUT_WINO);
+    REQUIRE(check, layout && (wgrad ? weight->written : weight->read), "weights of contraction", i);
+    REQUIRE(check, weights_match(weight, out->c, in->c, contr), "extents of contraction", i);
+    return RG_OK;
+}
+
+static rg_status check_anchor(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    bool conv = desc->kind == RG_K_CONV, wgrad = desc->kind == RG_K_WGRAD;
+    int32_t contrs = desc->contr_count;
+    REQUIRE(check, contrs > 0 && desc->contr && (conv || contrs == 1), "contractions", contrs);
+    REQUIRE(check, desc->site_count == (conv ? contrs + 1 : 2), "sites", desc->site_count);
+    REQUIRE(check, roots_ok(desc, wgrad ? 2 : desc->site_count - 1), "roots of sites", 0);
+    for (int32_t i = 0; i < contrs; i++) RG_TRY(check_contr(check, i));
+    if (desc->kind != RG_K_WINDOW) return RG_OK;
+    bool grad = desc->window == RG_KWINDOW_MAXGRAD;
+    REQUIRE(check,
+            grad ? arg_fits(desc, &desc->site[0], desc->index_arg, true) : desc->index_arg == -1,
+            "argument of the maximum's index", desc->index_arg);
+    return RG_OK;
+}
+
+/* ---- the kinds without anchor ---- */
+
+static rg_status check_pack(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    REQUIRE(check, desc->site_count == 0 && desc->arg_count == 2, "arguments of pack",
+            desc->arg_count);
+    const rg_karg *from = &desc->arg[0], *to = &desc->arg[1];
+    bool turn = desc->pack != RG_KPACK_WINO;
+    REQUIRE(check, from->layout == RG_LAYOUT_WEIGHT && from->read && to->written, "flow of pack",
+            0);
+    REQUIRE(check, to->layout == (desc->pack == RG_KPACK_TURN ? RG_LAYOUT_WEIGHT : RG_LAYOUT_WINO),
+            "layout of pack", to->layout);
+    REQUIRE(check,
+            to->r == from->r && to->s == from->s && to->k == (turn ? from->c : from->k) &&
+                to->c == (turn ? from->k : from->c),
+            "extents of pack", to->k);
+    return RG_OK;
+}
+
+static rg_status check_fins(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    const rg_ksite *site = &desc->site[0];
+    REQUIRE(check, desc->site_count == 1 && site->h == 1 && site->w == 1, "sites of a run",
+            desc->site_count);
+    for (int32_t i = 0; i < desc->fin_count; i++) {
+        const rg_kfin *fin = &desc->fin[i];
+        REQUIRE(check, fin->arg >= 0 && fin->arg < desc->arg_count && desc->arg[fin->arg].read,
+                "no argument for partial result", i);
+        const rg_karg *arg = &desc->arg[fin->arg];
+        bool moments = fin->kind != RG_KFIN_SUM && fin->kind != RG_KFIN_MAX;
+        bool part = arg->layout == RG_LAYOUT_PART && fits(arg->c, site->c) &&
+                    arg->stats == (moments ? 3 : 1);
+        bool weight =
+            arg->layout == RG_LAYOUT_PARTW && fin->kind == RG_KFIN_SUM && arg->length == site->c;
+        REQUIRE(check, part || weight, "partial result of other extent", i);
+    }
+    return RG_OK;
+}
+
+static rg_status check_kind(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    switch (desc->kind) {
+    case RG_K_CONV:
+    case RG_K_WGRAD:
+    case RG_K_WINDOW:
+        return check_anchor(check);
+    case RG_K_MAP:
+        REQUIRE(check, desc->site_count > 0 && roots_ok(desc, 0), "sites", desc->site_count);
+        return RG_OK;
+    case RG_K_VEC:
+        return check_fins(check);
+    case RG_K_PACK:
+        return check_pack(check);
+    }
+    return refuse(check, "unknown kind", (int32_t)desc->kind);
+}
+
+rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) {
+    check check = {.ctx = ctx, .desc = desc, .site = -1};
+    REQUIRE(&check, (uint32_t)desc->kind <= RG_K_PACK, "unknown kind", (int32_t)desc->kind);
+    REQUIRE(&check, desc->site_count >= 0 && (desc->site || !desc->site_count), "sites",
+            desc->site_count);
+    REQUIRE(&check, desc->fin_count >= 0 && (desc->kind == RG_K_VEC || !desc->fin_count),
+            "partial results", desc->fin_count);
+    RG_TRY(check_args(&check));
+    RG_TRY(check_kind(&check));
+    for (check.site = 0; check.site < desc->site_count; check.site++)
+        RG_TRY(check_site(&check, &desc->site[check.site]));
+    return RG_OK;
+}

@@ -1,0 +1,595 @@
+#include "rg_fuse.h"
+
+#include <string.h>
+
+/* ---- what a node is ---- */
+
+bool rg_fuse_is_channel_sum(const rg_graph *graph, const rg_node *node) {
+    if (node->op != RG_OP_REDUCE || !(node->attr.axes & RG_AXIS_N)) return false;
+    return rg_type_is_channel(graph->value[node->out[0]].type);
+}
+
+bool rg_fuse_is_row_reduce(const rg_node *node) {
+    return node->op == RG_OP_REDUCE && node->attr.axes == RG_AXIS_C;
+}
+
+static bool is_anchor(const rg_node *node) {
+    return node->op != RG_OP_POINTWISE && node->op != RG_OP_REDUCE;
+}
+
+static rg_kkind anchor_kind(rg_op op) {
+    if (op == RG_OP_CONV2D_WGRAD) return RG_K_WGRAD;
+    return op == RG_OP_CONV2D_FPROP || op == RG_OP_CONV2D_DGRAD ? RG_K_CONV : RG_K_WINDOW;
+}
+
+static const rg_node *def_of(const rg_fusion *fu, rg_vid v) {
+    rg_nid n = fu->graph->value[v].def;
+    return n < 0 ? NULL : &fu->graph->node[n];
+}
+
+static bool is_big(const rg_fusion *fu, rg_vid v) {
+    return !rg_type_is_channel(fu->graph->value[v].type);
+}
+
+static double bytes_of(const rg_fusion *fu, rg_vid v) {
+    return is_big(fu, v) ? 4.0 * (double)rg_type_elements(fu->graph->value[v].type) : 0;
+}
+
+/* ---- set-up ---- */
+
+static rg_status add_group(rg_ctx *ctx, rg_fusion *fu, rg_kkind kind, rg_nid anchor, int32_t *at) {
+    if (fu->group_count == fu->group_capacity) {
+        int32_t capacity = fu->group_capacity ? fu->group_capacity * 2 : 64;
+        rg_group *group = RG_NEW_ARRAY(ctx->arena, rg_group, capacity);
+        if (!group) return rg_nomem(ctx);
+        if (fu->group_count) memcpy(group, fu->group, (size_t)fu->group_count * sizeof *group);
+        fu->group = group;
+        fu->group_capacity = capacity;
+    }
+    *at = fu->group_count;
+    fu->group[fu->group_count++] = (rg_group){.kind = kind, .anchor = anchor};
+    return RG_OK;
+}
+
+static rg_status add_item(rg_ctx *ctx, rg_fusion *fu, int32_t g, rg_vid v) {
+    rg_group *group = &fu->group[g];
+    if (group->count == group->capacity) {
+        int32_t capacity = group->capacity ? group->capacity * 2 : 8;
+        rg_vid *item = RG_NEW_ARRAY(ctx->arena, rg_vid, capacity);
+        if (!item) return rg_nomem(ctx);
+        if (group->count) memcpy(item, group->item, (size_t)group->count * sizeof *item);
+        group->item = item;
+        group->capacity = capacity;
+    }
+    group->item[group->count++] = v;
+    return RG_OK;
+}
+
+static rg_status index_users(rg_ctx *ctx, rg_fusion *fu) {
+    const rg_graph *g = fu->graph;
+    size_t values = (size_t)g->value_count + 1;
+    fu->home = RG_NEW_ARRAY(ctx->arena, rg_home, values);
+    fu->user = RG_NEW_ARRAY(ctx->arena, int32_t *, values);
+    fu->user_count = RG_NEW_ARRAY(ctx->arena, int32_t, values);
+    fu->is_result = RG_NEW_ARRAY(ctx->arena, bool, values);
+    if (!fu->home || !fu->user || !fu->user_count || !fu->is_result) return rg_nomem(ctx);
+    for (rg_vid v = 0; v < g->value_count; v++) fu->home[v] = (rg_home){.group = -1, .part = -1};
+    for (int32_t i = 0; i < g->result_count; i++) fu->is_result[g->result[i].value] = true;
+    for (rg_nid n = 0; n < g->node_count; n++)
+        for (int32_t i = 0; i < g->node[n].in_count; i++) fu->user_count[g->node[n].in[i]]++;
+    for (rg_vid v = 0; v < g->value_count; v++) {
+        fu->user[v] = RG_NEW_ARRAY(ctx->arena, int32_t, fu->user_count[v] + 1);
+        if (!fu->user[v]) return rg_nomem(ctx);
+        fu->user_count[v] = 0;
+    }
+    for (rg_nid n = 0; n < g->node_count; n++)
+        for (int32_t i = 0; i < g->node[n].in_count; i++) {
+            rg_vid v = g->node[n].in[i];
+            int32_t k = fu->user_count[v];
+            if (k == 0 || fu->user[v][k - 1] != n) fu->user[v][fu->user_count[v]++] = n;
+        }
+    return RG_OK;
+}
+
+static rg_status make_anchor_groups(rg_ctx *ctx, rg_fusion *fu) {
+    const rg_graph *g = fu->graph;
+    for (rg_nid n = 0; n < g->node_count; n++) {
+        if (!is_anchor(&g->node[n])) continue;
+        int32_t at;
+        RG_TRY(add_group(ctx, fu, anchor_kind(g->node[n].op), n, &at));
+        for (int32_t i = 0; i < g->node[n].out_count; i++) {
+            rg_home *home = &fu->home[g->node[n].out[i]];
+            home->site = RG_SITE_ANCHOR;
+            home->group = at;
+            home->why = "result of the anchor";
+        }
+    }
+    return RG_OK;
+}
+
+/* ---- order between groups ---- */
+
+/* A search for `group` (or -1) and `value` (or -1) among all that something needs. */
+typedef struct search {
+    const rg_fusion *fu;
+    int32_t group;
+    rg_vid value;
+    bool *seen_value, *seen_group;
+} search;
+
+static bool visit_value(search *s, rg_vid v);
+
+static bool visit_inputs(search *s, const rg_node *node) {
+    for (int32_t i = 0; i < node->in_count; i++)
+        if (visit_value(s, node->in[i])) return true;
+    return false;
+}
+
+static bool visit_group(search *s, int32_t g) {
+    if (g < 0) return false;
+    if (g == s->group) return true;
+    if (s->seen_group[g]) return false;
+    s->seen_group[g] = true;
+    const rg_group *group = &s->fu->group[g];
+    if (group->anchor >= 0 && visit_inputs(s, &s->fu->graph->node[group->anchor])) return true;
+    for (int32_t i = 0; i < group->count; i++) {
+        const rg_node *node = def_of(s->fu, group->item[i]);
+        /* a gathered sum needs its parts; the parts themselves (in the group that leaves them) need the summed value */
+        int32_t part = s->fu->home[group->item[i]].part;
+        if (part >= 0 && part != g) {
+            if (visit_group(s, part)) return true;
+        } else if (visit_inputs(s, node)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool visit_value(search *s, rg_vid v) {
+    if (v == s->value) return true;
+    if (s->seen_value[v]) return false;
+    s->seen_value[v] = true;
+    const rg_home *home = &s->fu->home[v];
+    if (home->group >= 0 && visit_group(s, home->group)) return true;
+    if (home->part >= 0 && visit_group(s, home->part)) return true;
+    const rg_node *node = def_of(s->fu, v);
+    return home->group < 0 && node && visit_inputs(s, node);
+}
+
+static rg_status search_begin(rg_ctx *ctx, search *s, const rg_fusion *fu, int32_t group,
+                              rg_vid value) {
+    if (!s->seen_value) {
+        s->seen_value = RG_NEW_ARRAY(ctx->arena, bool, fu->graph->value_count + 1);
+        s->seen_group = RG_NEW_ARRAY(ctx->arena, bool, fu->graph->value_count * 4 + 64);
+        if (!s->seen_value || !s->seen_group) return rg_nomem(ctx);
+    }
+    memset(s->seen_value, 0, (size_t)fu->graph->value_count);
+    memset(s->seen_group, 0, (size_t)fu->group_count);
+    s->fu = fu;
+    s->group = group;
+    s->value = value;
+    return RG_OK;
+}
+
+/* ---- trees seen from a group ---- */
+
+typedef struct leaf_set {
+    rg_vid *at;
+    int32_t count;
+} leaf_set;
+
+typedef struct place_state {
+    rg_ctx *ctx;
+    rg_fusion *fu;
+    search search;
+    leaf_set leaves, others;
+} place_state;
+
+static void add_leaf(leaf_set *set, rg_vid v) {
+    for (int32_t i = 0; i < set->count; i++)
+        if (set->at[i] == v) return;
+    set->at[set->count++] = v;
+}
+
+/* May `v` be used inside group g's epilogue (or map, or vec) without going through memory? */
+static bool is_internal(const rg_fusion *fu, rg_vid v, int32_t g) {
+    if (g < 0) return false;
+    const rg_home *home = &fu->home[v];
+    if (home->group != g || home->site == RG_SITE_PROLOGUE) return false;
+    const rg_node *node = def_of(fu, v);
+    if (node->op != RG_OP_REDUCE) return true;
+    if (fu->group[g].kind == RG_K_VEC) return true;
+    return rg_fuse_is_row_reduce(node);
+}
+
+/* The stored values that the inlined tree of v reads, seen from group g (-1: from outside). Internal values are not leaves; but the
+ * anchor's own result is noted in *acc. */
+static void collect(const rg_fusion *fu, rg_vid v, int32_t g, leaf_set *set, bool *acc) {
+    if (is_internal(fu, v, g)) {
+        *acc = true;
+        return;
+    }
+    const rg_node *node = def_of(fu, v);
+    if (!node || fu->home[v].group >= 0) {
+        add_leaf(set, v);
+        return;
+    }
+    for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], g, set, acc);
+}
+
+static void collect_inputs(const rg_fusion *fu, const rg_node *node, int32_t g, leaf_set *set,
+                           bool *acc) {
+    set->count = 0;
+    *acc = false;
+    for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], g, set, acc);
+}
+
+/* Can `node`'s value be made inside group g? Its tree must touch g, and nothing it reads from elsewhere may need g. */
+static rg_status fits(place_state *st, const rg_node *node, int32_t g, bool must_touch, bool *ok) {
+    bool acc;
+    collect_inputs(st->fu, node, g, &st->leaves, &acc);
+    *ok = acc || !must_touch;
+    if (!*ok) return RG_OK;
+    RG_TRY(search_begin(st->ctx, &st->search, st->fu, g, -1));
+    for (int32_t i = 0; *ok && i < st->leaves.count; i++)
+        *ok = !visit_value(&st->search, st->leaves.at[i]);
+    return RG_OK;
+}
+
+/* ---- hosts ---- */
+
+static bool same_space(rg_type a, rg_type b) {
+    return a.dim[0] == b.dim[0] && a.dim[1] == b.dim[1] && a.dim[2] == b.dim[2];
+}
+
+/* The latest anchor whose epilogue can make `node`'s value: -1 if none. `type`: of the value that is formed there. */
+static rg_status find_epilogue(place_state *st, const rg_node *node, rg_type type, int32_t *host) {
+    *host = -1;
+    rg_fusion *fu = st->fu;
+    for (int32_t g = fu->group_count - 1; g >= 0; g--) {
+        const rg_group *group = &fu->group[g];
+        if (group->kind != RG_K_CONV && group->kind != RG_K_WINDOW) continue;
+        rg_vid raw = fu->graph->node[group->anchor].out[0];
+        if (!rg_type_equal(fu->graph->value[raw].type, type)) continue;
+        bool ok;
+        RG_TRY(fits(st, node, g, true, &ok));
+        if (ok) {
+            *host = g;
+            return RG_OK;
+        }
+    }
+    return RG_OK;
+}
+
+/* Do the taps of a convolution read every element of its operand? Then its prologue may store the operand. */
+static bool axis_covered(int32_t in, int32_t out, const rg_attr *attr, int32_t taps, bool dgrad) {
+    for (int32_t h = 0; h < in; h++) {
+        bool read = false;
+        for (int32_t p = 0; p < out && !read; p++)
+            for (int32_t r = 0; r < taps && !read; r++) {
+                int32_t small = dgrad ? h : p, large = dgrad ? p : h;
+                read = small * attr->stride + r * attr->dilation - attr->pad == large;
+            }
+        if (!read) return false;
+    }
+    return true;
+}
+
+static bool covers(const rg_graph *graph, const rg_node *node) {
+    const rg_type *in = &graph->value[node->in[0]].type, *out = &graph->value[node->out[0]].type;
+    bool dgrad = node->op == RG_OP_CONV2D_DGRAD;
+    return axis_covered(in->dim[1], out->dim[1], &node->attr, node->attr.r, dgrad) &&
+           axis_covered(in->dim[2], out->dim[2], &node->attr, node->attr.s, dgrad);
+}
+
+/* The first convolution that reads the whole of v as its operand, where making v in its prologue leaves the order acyclic. */
+static rg_status find_prologue(place_state *st, rg_vid v, int32_t *host) {
+    rg_fusion *fu = st->fu;
+    const rg_node *node = def_of(fu, v);
+    *host = -1;
+    for (int32_t g = 0; g < fu->group_count && *host < 0; g++) {
+        const rg_group *group = &fu->group[g];
+        if (group->kind != RG_K_CONV) continue;
+        const rg_node *anchor = &fu->graph->node[group->anchor];
+        if (anchor->in[0] != v || !covers(fu->graph, anchor)) continue;
+        bool acc;
+        collect_inputs(fu, node, -1, &st->leaves, &acc);
+        bool ok = true;
+        for (int32_t i = 0; ok && i < st->leaves.count; i++) {
+            RG_TRY(search_begin(st->ctx, &st->search, fu, g, v));
+            ok = !visit_value(&st->search, st->leaves.at[i]);
+        }
+        if (ok) *host = g;
+    }
+    return RG_OK;
+}
+
+/* Same pixels, and channels either equal or 1. */
+static bool map_space(const rg_fusion *fu, const rg_group *group, rg_type type) {
+    for (int32_t i = 0; i < group->count; i++) {
+        const rg_node *node = def_of(fu, group->item[i]);
+        rg_vid v = node->op == RG_OP_REDUCE ? node->in[0] : group->item[i];
+        rg_type there = fu->graph->value[v].type;
+        bool channels = there.dim[3] == type.dim[3] || there.dim[3] == 1 || type.dim[3] == 1;
+        if (!channels || !same_space(there, type)) return false;
+    }
+    return true;
+}
+
+static bool shares_leaf(place_state *st, const rg_group *group) {
+    for (int32_t i = 0; i < group->count; i++) {
+        bool acc;
+        collect_inputs(st->fu, def_of(st->fu, group->item[i]), -1, &st->others, &acc);
+        for (int32_t a = 0; a < st->others.count; a++)
+            for (int32_t b = 0; b < st->leaves.count; b++)
+                if (st->others.at[a] == st->leaves.at[b] && is_big(st->fu, st->others.at[a]))
+                    return true;
+    }
+    return false;
+}
+
+/* A map group over the same pixels that shares an operand; else a new one. */
+static rg_status find_map(place_state *st, const rg_node *node, rg_type type, int32_t *host) {
+    rg_fusion *fu = st->fu;
+    for (int32_t g = fu->group_count - 1; g >= 0; g--) {
+        const rg_group *group = &fu->group[g];
+        if (group->kind != RG_K_MAP || !map_space(fu, group, type)) continue;
+        bool ok, acc;
+        RG_TRY(fits(st, node, g, false, &ok));
+        if (!ok) continue;
+        collect_inputs(fu, node, g, &st->leaves, &acc);
+        if (acc || shares_leaf(st, group)) {
+            *host = g;
+            return RG_OK;
+        }
+    }
+    return add_group(st->ctx, fu, RG_K_MAP, -1, host);
+}
+
+static int32_t channels(const rg_fusion *fu, rg_vid v) {
+    return fu->graph->value[v].type.dim[3];
+}
+
+static rg_status find_vec(place_state *st, rg_vid v, int32_t *host) {
+    rg_fusion *fu = st->fu;
+    const rg_node *node = def_of(fu, v);
+    for (int32_t g = fu->group_count - 1; g >= 0; g--) {
+        const rg_group *group = &fu->group[g];
+        if (group->kind != RG_K_VEC || channels(fu, group->item[0]) != channels(fu, v)) continue;
+        bool ok;
+        if (node->op == RG_OP_REDUCE) {
+            RG_TRY(search_begin(st->ctx, &st->search, fu, g, -1));
+            ok = !visit_group(&st->search, fu->home[v].part);
+        } else {
+            RG_TRY(fits(st, node, g, false, &ok));
+        }
+        if (ok) {
+            *host = g;
+            return RG_OK;
+        }
+    }
+    return add_group(st->ctx, fu, RG_K_VEC, -1, host);
+}
+
+/* ---- store or recompute ---- */
+
+/* Arithmetic as bytes: a plain operation on an element costs about a twentieth of moving a float, a transcendental half a float. */
+static double tree_cost(const rg_fusion *fu, rg_vid v) {
+    const rg_node *node = def_of(fu, v);
+    if (!node || fu->home[v].group >= 0 || node->op != RG_OP_POINTWISE) return 0;
+    double cost = 0;
+    for (int32_t i = 0; i < node->attr.expr.count; i++) {
+        rg_expr_op op = node->attr.expr.node[i].op;
+        bool heavy = op == RG_EXPR_DIV || (op >= RG_EXPR_SQRT && op <= RG_EXPR_SIGMOID);
+        if (rg_expr_arity(op) > 0) cost += heavy ? 2.0 : 0.2;
+    }
+    cost *= (double)rg_type_elements(fu->graph->value[v].type);
+    for (int32_t i = 0; i < node->in_count; i++) cost += tree_cost(fu, node->in[i]);
+    return cost;
+}
+
+/* Bytes that reader n loads more if v is inlined into it instead of nothing: v's leaves less what n reads anyway. */
+static double extra_bytes(place_state *st, rg_vid v, const rg_node *reader, const leaf_set *own) {
+    bool acc = false;
+    st->others.count = 0;
+    if (!is_anchor(reader))
+        for (int32_t i = 0; i < reader->in_count; i++)
+            if (reader->in[i] != v) collect(st->fu, reader->in[i], -1, &st->others, &acc);
+    double bytes = 0;
+    for (int32_t i = 0; i < own->count; i++) {
+        bool there = false;
+        for (int32_t k = 0; k < st->others.count; k++) there |= st->others.at[k] == own->at[i];
+        if (!there) bytes += bytes_of(st->fu, own->at[i]);
+    }
+    return bytes;
+}
+
+/* A reader that goes wherever v's own tree is: sums in the same epilogue, and trees that only such sums read. */
+static bool rides_along(const rg_fusion *fu, const rg_node *reader) {
+    if (reader->op == RG_OP_REDUCE) return true;
+    if (reader->op != RG_OP_POINTWISE || fu->is_result[reader->out[0]]) return false;
+    if (fu->user_count[reader->out[0]] == 0) return false;
+    for (int32_t i = 0; i < fu->user_count[reader->out[0]]; i++)
+        if (fu->graph->node[fu->user[reader->out[0]][i]].op != RG_OP_REDUCE) return false;
+    return true;
+}
+
+/* Is v made of a reduction over its own channels (a softmax)? Then it is formed where the reduction is. */
+static bool follows_row(const rg_fusion *fu, rg_vid v) {
+    const rg_node *node = def_of(fu, v);
+    for (int32_t i = 0; i < node->in_count; i++) {
+        const rg_node *in = def_of(fu, node->in[i]);
+        if (in && rg_fuse_is_row_reduce(in)) return true;
+    }
+    return false;
+}
+
+/* Must v be stored whatever it costs? The reason, or NULL. */
+static const char *must_store(const rg_fusion *fu, rg_vid v) {
+    if (fu->is_result[v]) return "a result of the program";
+    bool only_sums = true;
+    for (int32_t u = 0; u < fu->user_count[v]; u++)
+        only_sums &= fu->graph->node[fu->user[v][u]].op == RG_OP_REDUCE;
+    if (!only_sums && follows_row(fu, v)) return "made of a reduction over its own channels";
+    for (int32_t u = 0; u < fu->user_count[v]; u++) {
+        const rg_node *reader = &fu->graph->node[fu->user[v][u]];
+        if (reader->op == RG_OP_MAXPOOL_GRAD && reader->in[1] == v) return "read as an index";
+        if (reader->op != RG_OP_POINTWISE) continue;
+        if (rg_type_elements(fu->graph->value[reader->out[0]].type) >
+            rg_type_elements(fu->graph->value[v].type))
+            return "broadcast by a reader";
+    }
+    return NULL;
+}
+
+static bool rides_into_one(const rg_fusion *fu, rg_vid v) {
+    if (fu->user_count[v] != 1) return false;
+    rg_op op = fu->graph->node[fu->user[v][0]].op;
+    return op == RG_OP_POINTWISE || op == RG_OP_REDUCE;
+}
+
+typedef struct host {
+    rg_site_kind site;
+    int32_t group;
+} host;
+
+static rg_status find_host(place_state *st, rg_vid v, host *found) {
+    const rg_node *node = def_of(st->fu, v);
+    rg_type type = st->fu->graph->value[v].type;
+    *found = (host){RG_SITE_EPILOGUE, -1};
+    RG_TRY(find_epilogue(st, node, type, &found->group));
+    if (found->group >= 0) return RG_OK;
+    found->site = RG_SITE_PROLOGUE;
+    RG_TRY(find_prologue(st, v, &found->group));
+    if (found->group < 0) found->site = RG_SITE_MAP;
+    return RG_OK;
+}
+
+/* Fills in both costs of v, per image. A write counts twice: the cache line is read before it is written. */
+static rg_status weigh(place_state *st, rg_vid v, const host *found) {
+    rg_fusion *fu = st->fu;
+    rg_home *home = &fu->home[v];
+    const rg_node *node = def_of(fu, v);
+    leaf_set own = {RG_NEW_ARRAY(st->ctx->arena, rg_vid, fu->graph->value_count + 1), 0};
+    if (!own.at) return rg_nomem(st->ctx);
+    bool acc = false;
+    for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], -1, &own, &acc);
+    double size = bytes_of(fu, v), leaves = 0, arithmetic = tree_cost(fu, v), raw = 0;
+    for (int32_t i = 0; i < own.count; i++) {
+        leaves += bytes_of(fu, own.at[i]);
+        bool mine = fu->home[own.at[i]].group == found->group &&
+                    fu->home[own.at[i]].site == RG_SITE_ANCHOR;
+        if (found->site == RG_SITE_EPILOGUE && mine) raw += 2 * bytes_of(fu, own.at[i]);
+    }
+    home->store_cost = 2 * size + (found->site == RG_SITE_EPILOGUE ? 0 : leaves + arithmetic);
+    home->inline_cost = raw;
+    bool host_seen = false;
+    for (int32_t i = 0; i < fu->user_count[v]; i++) {
+        rg_nid n = fu->user[v][i];
+        const rg_node *reader = &fu->graph->node[n];
+        if (found->site == RG_SITE_EPILOGUE && rides_along(fu, reader)) continue;
+        bool is_host = found->site == RG_SITE_PROLOGUE && fu->group[found->group].anchor == n;
+        if (!(is_host && !host_seen)) home->store_cost += size;
+        host_seen |= is_host;
+        home->inline_cost += extra_bytes(st, v, reader, &own) + arithmetic;
+    }
+    return RG_OK;
+}
+
+static rg_status settle(place_state *st, rg_vid v, const host *found, const char *why) {
+    rg_fusion *fu = st->fu;
+    int32_t g = found->group;
+    if (found->site == RG_SITE_MAP) RG_TRY(find_map(st, def_of(fu, v), fu->graph->value[v].type, &g));
+    rg_home *home = &fu->home[v];
+    home->site = found->site;
+    home->group = g;
+    home->why = why;
+    return add_item(st->ctx, fu, g, v);
+}
+
+static rg_status place_pointwise(place_state *st, rg_vid v) {
+    rg_fusion *fu = st->fu;
+    rg_home *home = &fu->home[v];
+    const char *must = must_store(fu, v);
+    if (!must && rides_into_one(fu, v)) {
+        home->why = "one reader, which makes it on the way";
+        return RG_OK;
+    }
+    host found = {RG_SITE_MAP, -1};
+    if (!follows_row(fu, v)) RG_TRY(find_host(st, v, &found));
+    if (must) return settle(st, v, &found, must);
+    RG_TRY(weigh(st, v, &found));
+    if (home->inline_cost < home->store_cost) {
+        home->why = "recomputed by its readers: fewer bytes than storing it";
+        return RG_OK;
+    }
+    return settle(st, v, &found, "stored once: fewer bytes than recomputing it");
+}
+
+/* ---- sums and channel maths ---- */
+
+static rg_status place_vec(place_state *st, rg_vid v) {
+    int32_t g;
+    RG_TRY(find_vec(st, v, &g));
+    rg_home *home = &st->fu->home[v];
+    home->site = RG_SITE_VEC;
+    home->group = g;
+    home->why = home->part >= 0 ? "partial sums gathered with channel maths" : "channel maths";
+    return add_item(st->ctx, st->fu, g, v);
+}
+
+static rg_status place_sum(place_state *st, const rg_node *node) {
+    rg_fusion *fu = st->fu;
+    int32_t g;
+    rg_type type = fu->graph->value[node->in[0]].type;
+    bool keeps_channels = channels(fu, node->out[0]) == type.dim[3];
+    g = -1;
+    if (keeps_channels) RG_TRY(find_epilogue(st, node, type, &g));
+    if (g < 0) RG_TRY(find_map(st, node, type, &g));
+    RG_TRY(add_item(st->ctx, fu, g, node->out[0]));
+    for (int32_t i = 0; i < node->out_count; i++) fu->home[node->out[i]].part = g;
+    for (int32_t i = 0; i < node->out_count; i++) RG_TRY(place_vec(st, node->out[i]));
+    return RG_OK;
+}
+
+static rg_status place_reduce(place_state *st, const rg_node *node) {
+    rg_fusion *fu = st->fu;
+    if (rg_fuse_is_channel_sum(fu->graph, node)) return place_sum(st, node);
+    rg_type type = fu->graph->value[node->in[0]].type, out = fu->graph->value[node->out[0]].type;
+    bool pixels = out.dim[0] == type.dim[0] && out.dim[1] == 1 && out.dim[2] == 1 &&
+                  out.dim[3] == type.dim[3];
+    if (!pixels && !rg_fuse_is_row_reduce(node))
+        return rg_error(st->ctx, RG_E_UNSUPPORTED, node->loc,
+                        "reduce '%s': sums over N,H,W, over H,W or over C are supported, found axes %u",
+                        node->name ? node->name : "", node->attr.axes);
+    int32_t g;
+    RG_TRY(find_map(st, node, type, &g));
+    rg_home *home = &fu->home[node->out[0]];
+    home->site = RG_SITE_MAP;
+    home->group = g;
+    home->why = pixels ? "sum over each image" : "reduction over channels";
+    return add_item(st->ctx, fu, g, node->out[0]);
+}
+
+static rg_status place(place_state *st, const rg_node *node) {
+    if (node->op == RG_OP_REDUCE) return place_reduce(st, node);
+    if (node->op != RG_OP_POINTWISE) return RG_OK;
+    return is_big(st->fu, node->out[0]) ? place_pointwise(st, node->out[0])
+                                        : place_vec(st, node->out[0]);
+}
+
+rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) {
+    rg_fusion *fu = RG_NEW(ctx->arena, rg_fusion);
+    if (!fu) return rg_nomem(ctx);
+    fu->graph = graph;
+    RG_TRY(index_users(ctx, fu));
+    RG_TRY(make_anchor_groups(ctx, fu));
+    place_state st = {.ctx = ctx, .fu = fu};
+    st.leaves.at = RG_NEW_ARRAY(ctx->arena, rg_vid, graph->value_count + 1);
+    st.others.at = RG_NEW_ARRAY(ctx->arena, rg_vid, graph->value_count + 1);
+    if (!st.leaves.at || !st.others.at) return rg_nomem(ctx);
+    for (rg_nid n = 0; n < graph->node_count; n++) RG_TRY(place(&st, &graph->node[n]));
+    RG_TRY(rg_fuse_demand(ctx, fu));
+    *fusion = fu;
+    return RG_OK;
+}

@@ -1,0 +1,91 @@
+/* The variants that apply to a description: asked in Lua, copied into the context's arena. */
+#include "rg_tpl_impl.h"
+
+static int32_t get_int(lua_State *state, const char *name) {
+    lua_getfield(state, -1, name);
+    lua_Integer value = lua_tointeger(state, -1);
+    lua_pop(state, 1);
+    return (int32_t)value;
+}
+
+/* A field's text in the arena; NULL where it is absent, or where memory runs out (*failed). */
+static const char *get_text(rg_ctx *ctx, lua_State *state, const char *name, bool *failed) {
+    lua_getfield(state, -1, name);
+    const char *text = lua_tostring(state, -1);
+    char *copy = text ? rg_arena_strdup(ctx->arena, text) : NULL;
+    if (text && !copy) *failed = true;
+    lua_pop(state, 1);
+    return copy;
+}
+
+static bool read_params(rg_ctx *ctx, lua_State *state, rg_kvariant *variant) {
+    bool failed = false;
+    lua_getfield(state, -1, "param");
+    variant->param_count = (int32_t)lua_rawlen(state, -1);
+    variant->param = RG_NEW_ARRAY(ctx->arena, rg_kparam, variant->param_count);
+    if (!variant->param) failed = true;
+    for (int32_t i = 0; !failed && i < variant->param_count; i++) {
+        lua_rawgeti(state, -1, i + 1);
+        variant->param[i].name = get_text(ctx, state, "name", &failed);
+        variant->param[i].value = get_int(state, "value");
+        lua_pop(state, 1);
+    }
+    lua_pop(state, 1);
+    return !failed;
+}
+
+/* The candidate on top of the stack. */
+static rg_status read_candidate(rg_ctx *ctx, const rg_tpl *tpl, lua_State *state, rg_candidate *to) {
+    bool failed = false;
+    rg_kvariant *variant = &to->variant;
+    variant->name = get_text(ctx, state, "name", &failed);
+    variant->file = get_text(ctx, state, "file", &failed);
+    variant->isa = rg_arena_strdup(ctx->arena, tpl->isa);
+    variant->tiles_per_block = get_int(state, "tiles_per_block");
+    variant->tiles_fixed = get_int(state, "tiles_fixed");
+    variant->parts_per_block = get_int(state, "parts_per_block");
+    lua_getfield(state, -1, "scratch_floats");
+    variant->scratch_floats = lua_tointeger(state, -1);
+    lua_getfield(state, -2, "complete");
+    variant->complete = lua_toboolean(state, -1);
+    lua_getfield(state, -3, "cost_us");
+    variant->cost_us = lua_tonumber(state, -1);
+    lua_pop(state, 3);
+    to->weights = get_text(ctx, state, "weights", &failed);
+    to->wino_m = get_int(state, "wino_m");
+    failed |= !read_params(ctx, state, variant) || !variant->isa;
+    return failed ? rg_nomem(ctx) : RG_OK;
+}
+
+static void set_dgrad(lua_State *state, bool dgrad) {
+    lua_getglobal(state, "t");
+    lua_pushboolean(state, dgrad);
+    lua_setfield(state, -2, "dgrad");
+    lua_pop(state, 1);
+}
+
+static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_candidate **list, int32_t *count) {
+    lua_State *state = rg_lua_state(tpl->lua);
+    rg_tpl_push_engine(tpl, "candidates");
+    lua_getfield(state, LUA_REGISTRYINDEX, "variants.lua");
+    RG_TRY(rg_tpl_push_desc(ctx, tpl, desc, false));
+    RG_TRY(rg_lua_call(ctx, tpl->lua, 2, 1));
+    *count = (int32_t)lua_rawlen(state, -1);
+    if (*count == 0) return rg_fail(ctx, RG_E_UNSUPPORTED, "no %s variant applies to kernel '%s'", tpl->isa, desc->name);
+    *list = RG_NEW_ARRAY(ctx->arena, rg_candidate, *count);
+    if (!*list) return rg_nomem(ctx);
+    for (int32_t i = 0; i < *count; i++) {
+        lua_rawgeti(state, -1, i + 1);
+        RG_TRY(read_candidate(ctx, tpl, state, &(*list)[i]));
+        lua_pop(state, 1);
+    }
+    return RG_OK;
+}
+
+rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad, rg_candidate **list, int32_t *count) {
+    tpl->ctx = ctx;
+    set_dgrad(rg_lua_state(tpl->lua), dgrad);
+    rg_status status = ask(ctx, tpl, desc, list, count);
+    lua_settop(rg_lua_state(tpl->lua), 0);
+    return status;
+}

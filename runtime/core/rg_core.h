@@ -1,0 +1,99 @@
+/* Executes a plan. Depends on the C library, libm and OpenMP alone (and on runtime/base). */
+#ifndef RG_CORE_H
+#define RG_CORE_H
+
+#include "rg_plan.h"
+
+/* ---- rg_exec.c: arenas and programs ---- */
+
+typedef struct rg_exec rg_exec;
+
+/* Allocates the plan's arenas (64-byte aligned, zeroed) and each thread's scratch. kernel[i] is plan->kernel[i]'s function.
+ * Plan and kernels must outlive it. Owner: caller, rg_exec_free. */
+rg_status rg_exec_new(rg_ctx *ctx, const rg_plan *plan, const rg_cpu_kernel *kernel, int threads, rg_exec **exec) RG_CHECKED;
+void rg_exec_free(rg_exec *exec);
+const rg_plan *rg_exec_plan(const rg_exec *exec);
+float *rg_exec_buffer(rg_exec *exec, uint32_t buffer);
+/* Runs a program in one parallel region. Tiles are handed out in any order; the bits do not depend on the number of threads. */
+void rg_exec_run(rg_exec *exec, rg_plan_program_id program, const rg_ctrl *ctrl);
+/* The same, op by op, with each op's time in microseconds (op_us[op_count of the program]). */
+void rg_exec_run_timed(rg_exec *exec, rg_plan_program_id program, const rg_ctrl *ctrl, double *op_us);
+/* Control block of a batch: live images; step t (from 1) gives Adam's corrections. */
+rg_ctrl rg_exec_ctrl(const rg_plan *plan, int32_t live, uint64_t step, double lr);
+
+/* ---- rg_params.c: the parameter table, in logical (PyTorch) order ---- */
+
+int64_t rg_params_count(const rg_plan *plan, uint32_t row); /* elements; COUNTER 1 */
+/* Which: RG_ARENA_PARAM (or STATE for state rows), GRAD, MOMENT1, MOMENT2. Only logical elements move; surplus lanes are written as zeros. */
+void rg_params_read(rg_exec *exec, uint32_t row, rg_plan_arena which, float *to);
+void rg_params_write(rg_exec *exec, uint32_t row, rg_plan_arena which, const float *from);
+/* Fills parameters and states from their initialisation; Philox stream "init", keyed by seed and row: element i is the i-th in logical order. */
+void rg_params_init(rg_exec *exec, uint64_t seed);
+
+/* ---- rg_random.c: counter-based random numbers (Philox 4x32-10, Salmon et al. 2011) ---- */
+
+typedef enum rg_stream { RG_STREAM_INIT = 1, RG_STREAM_SHUFFLE, RG_STREAM_SYNTHETIC, RG_STREAM_AUGMENT, RG_STREAM_DROPOUT, RG_STREAM_TEST } rg_stream;
+
+/* One block: four words of counter (index, epoch, stream) under the key (seed). */
+void rg_random_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+/* Word index%4 of block index/4; the counter is (block low, block high, epoch, stream), the key the seed. */
+uint32_t rg_random_u32(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t index);
+float rg_random_unit(uint64_t seed, uint32_t stream, uint32_t epoch, uint64_t index); /* [0, 1), 24 bits */
+/* A permutation of 0..n-1 (Fisher-Yates with unbiased draws). */
+void rg_random_permutation(uint64_t seed, uint32_t epoch, uint32_t n, uint32_t *order);
+
+/* ---- rg_data.c: CIFAR-10 binary version, the synthetic set, resize, batches ---- */
+
+typedef struct rg_dataset {
+    uint32_t count, height, width, channels, classes;
+    uint8_t *pixels; /* [count][channels][height][width] as in the files */
+    uint8_t *labels;
+} rg_dataset;
+
+/* Reads data_batch_1..5.bin (train) or test_batch.bin from DIR or DIR/cifar-10-batches-bin. Each file must be whole records of 3073 bytes with
+ * labels under 10; missing, truncated or odd: one line that says so. Owner: caller, rg_dataset_free. */
+rg_status rg_dataset_cifar10(rg_ctx *ctx, const char *dir, bool train, rg_dataset *set) RG_CHECKED;
+/* A learnable made-up set of the same shape (each class a coloured pattern plus noise), the same on every machine. */
+rg_status rg_dataset_synthetic(rg_ctx *ctx, uint64_t seed, bool train, uint32_t count, uint32_t classes, rg_dataset *set) RG_CHECKED;
+void rg_dataset_free(rg_dataset *set);
+
+/* PIL's bilinear resize (triangle filter with support scaled when shrinking, 22-bit fixed point coefficients, 8-bit rounding after the horizontal
+ * and after the vertical pass; Pillow's Resample.c gives the rule). One channel plane. */
+typedef struct rg_resize rg_resize;
+rg_status rg_resize_new(rg_ctx *ctx, uint32_t in_h, uint32_t in_w, uint32_t out_h, uint32_t out_w, rg_resize **resize) RG_CHECKED; /* Owner: ctx's arena */
+void rg_resize_plane(const rg_resize *resize, const uint8_t *in, uint8_t *out, uint8_t *scratch /* in_h*out_w */);
+
+/* Fills the plan's image and label buffers with the images order[0..live) of the set: resized, (x/255 - mean)/std, images beyond `live` zeros. Parallel. */
+rg_status rg_data_fill(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set, const rg_resize *resize, const uint32_t *order, int32_t live) RG_CHECKED;
+
+/* ---- rg_safetensors.c ---- */
+
+typedef struct rg_tensor_entry {
+    const char *name, *dtype; /* "F32", "F64", "I64", ... */
+    uint32_t rank;
+    uint64_t shape[8];
+    const uint8_t *data;
+    uint64_t bytes;
+} rg_tensor_entry;
+
+typedef struct rg_safetensors {
+    uint32_t count;
+    rg_tensor_entry *entry;
+    uint32_t meta_count; /* __metadata__ */
+    const char *(*meta)[2];
+} rg_safetensors;
+
+/* Reads and checks a whole file: header length, JSON, names once, offsets inside and not overlapping, bytes = shape * dtype. RG_E_FORMAT with one line
+ * that names the tensor. Owner: ctx's arena. */
+rg_status rg_safetensors_read(rg_ctx *ctx, const char *path, rg_safetensors *file) RG_CHECKED;
+/* The same of a file in memory, which `file` then points into and whose names are unescaped in place; `path` is for messages alone. */
+rg_status rg_safetensors_parse(rg_ctx *ctx, rg_arena *arena, const char *path, uint8_t *bytes, size_t length, rg_safetensors *file) RG_CHECKED;
+const rg_tensor_entry *rg_safetensors_find(const rg_safetensors *file, const char *name);
+/* Atomically; header padded with spaces to a multiple of 8; entries in the given order. */
+rg_status rg_safetensors_write(rg_ctx *ctx, const char *path, const rg_safetensors *file) RG_CHECKED;
+
+/* Loads parameters and states by name; F32 or F64 (rounded to f32), counters I64. A missing name, a name too many, a wrong shape: one line, nothing is changed. */
+rg_status rg_params_load(rg_ctx *ctx, rg_exec *exec, const char *path, uint64_t *steps) RG_CHECKED;
+rg_status rg_params_save(rg_ctx *ctx, rg_exec *exec, const char *path, uint64_t steps) RG_CHECKED;
+
+#endif

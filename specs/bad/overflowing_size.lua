@@ -1,0 +1,6 @@
+-- expect: specs/bad/overflowing_size.lua:4: error[spec]: conv2d 'conv1': option 'out': expected an integer from 1 to 65536, found 4.6116860184274e+18
+data {dataset = "synthetic", height = 16, width = 16, channels = 3, classes = 10}
+function network(x)
+    x = x:conv("conv1", {out = 2^62, kernel = 3})
+    return x:flatten():linear("classifier", {out = 10})
+end

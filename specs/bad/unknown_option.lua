@@ -1,0 +1,6 @@
+-- expect: specs/bad/unknown_option.lua:4: error[spec]: conv2d 'conv1': unknown option 'strid' (did you mean 'stride'?)
+data {dataset = "synthetic", height = 16, width = 16, channels = 3, classes = 10}
+function network(x)
+    x = x:conv("conv1", {out = 8, kernel = 3, strid = 2})
+    return x:flatten():linear("classifier", {out = 10})
+end

@@ -1,0 +1,118 @@
+-- The one list of variants. A row:
+--
+--   kind      the description's kind: "conv", "wgrad", "window", "map", "vec", "pack"
+--   name      the variant's name; it appears in the symbol of a convolution
+--   template  its file
+--   applies   function(k, t): true when it can compute the description
+--   plan      function(k, t): what it settles, a table with
+--               params           whole numbers by name, printed into the description
+--               tiles_per_block  tiles = tiles_per_block * image blocks + tiles_fixed (0 where absent)
+--               tiles_fixed
+--               parts_per_block  parts that its reductions over N, H, W leave, per image block (0: none)
+--               scratch_floats   private to a thread (0: none)
+--               complete         wgrad: false when it leaves PARTW; else true (true where absent)
+--               cost_us          estimate at t.max_blocks image blocks and two threads
+--               weights          conv: "master", "turn", "wino", "winoturn"
+--               wino_m           Winograd's output tile
+--
+-- k is the description without a variant; t is the target: name, isa, vector (floats), max_blocks, only, dgrad (the conv
+-- is a dgrad: its weights are the turned master). Indices in k start at 0, as in C.
+local rows = {}
+
+local function row(fields)
+    rows[#rows + 1] = fields
+end
+
+-- ---- direct convolution ----
+
+row {
+    kind = "conv", name = "direct", template = "cpu_conv_direct.c.tpl",
+    applies = function(k, t)
+        for s = 0, k.site_count - 1 do
+            if not L.site_fits(k, k.site[s]) then return false end
+        end
+        for i = 0, k.contr_count - 1 do
+            local w = k.arg[k.contr[i].w_arg]
+            if w.layout ~= "weight" or w.kb > 2 * t.vector then return false end
+        end
+        return true
+    end,
+    plan = function(k, t)
+        local shape = L.plan_direct(k)
+        local _, scratch = L.operands(k, shape.strip, shape.pr)
+        return {
+            params = {strip = shape.strip, pr = shape.pr, chunk = shape.chunk},
+            tiles_per_block = shape.strips * shape.chunks, parts_per_block = shape.strips,
+            scratch_floats = scratch, cost_us = shape.cost, weights = t.dgrad and "turn" or "master",
+        }
+    end,
+}
+
+-- ---- Winograd, weight gradients, packing ----
+
+for _, m in ipairs {2, 3, 4} do
+    row {
+        kind = "conv", name = "wino" .. m, template = "cpu_wino.c.tpl",
+        applies = L.wino_applies,
+        plan = function(k) return L.wino_plan(k, m) end,
+    }
+end
+
+row {
+    kind = "wgrad", name = "wgrad", template = "cpu_wgrad.c.tpl",
+    applies = L.wgrad_applies,
+    plan = function(k) return L.wgrad_plan(k, false) end,
+}
+
+-- Image blocks apart: parts that a VEC kernel adds up.
+row {
+    kind = "wgrad", name = "wgrad_split", template = "cpu_wgrad.c.tpl",
+    applies = L.wgrad_applies,
+    plan = function(k) return L.wgrad_plan(k, true) end,
+}
+
+row {kind = "pack", name = "pack", template = "cpu_pack.c.tpl", applies = L.pack_applies, plan = L.pack_plan}
+
+-- ---- element-wise, windows, vectors ----
+
+-- One vector a tile where long partial results are gathered; else enough for a tile to be worth handing out.
+row {
+    kind = "vec", name = "vec", template = "cpu_vec.c.tpl",
+    applies = function() return true end,
+    plan = function(k)
+        local chunk = t.vector
+        for i = 0, k.arg_count - 1 do
+            if k.arg[i].layout ~= "vec" and k.arg[i].layout ~= "part" then chunk = 4096 end
+        end
+        local tiles = L.ceil_div(k.site[0].c, chunk)
+        return {params = {chunk = chunk}, tiles_fixed = tiles, cost_us = 1 + L.traffic_us(k)}
+    end,
+}
+
+row {
+    kind = "map", name = "map", template = "cpu_map.c.tpl",
+    applies = L.map_fits,
+    plan = function(k)
+        local run, strips = L.map_tiles(k)
+        return {
+            params = {run = run, strips = strips}, tiles_per_block = strips, parts_per_block = L.map_parts(k, strips),
+            scratch_floats = L.map_scratch(k).floats, cost_us = 1 + L.traffic_us(k),
+        }
+    end,
+}
+
+row {
+    kind = "window", name = "window", template = "cpu_window.c.tpl",
+    applies = function(k) return L.site_fits(k, k.site[0]) and L.site_fits(k, k.site[1]) end,
+    plan = function(k)
+        local rows = L.window_rows(k)
+        local strips = L.ceil_div(k.site[1].h, rows)
+        return {
+            params = {rows = rows, strips = strips, own_rows = L.window_own_rows(k, strips), images = 4},
+            tiles_per_block = strips, parts_per_block = L.window_has_parts(k) and strips or 0,
+            scratch_floats = L.state_floats(k.site[0]) + L.state_floats(k.site[1]), cost_us = 1 + L.traffic_us(k),
+        }
+    end,
+}
+
+return rows
