@@ -17,9 +17,6 @@ typedef struct reference {
     rg_interp *train, *eval;
     rg_resize *resize;
     uint8_t *bytes, *scratch; /* one plane */
-    rg_expr optim;
-    int32_t root[3], moments;
-    double *enode;          /* values of the optimiser's tree */
     uint64_t steps;
 } reference;
 
@@ -149,37 +146,17 @@ static const double *result(rg_interp *interp, const rg_graph *graph, rg_out_kin
 
 /* ---- the optimiser ---- */
 
-typedef struct optim_leaves {
-    double value[4]; /* parameter, gradient, moments */
-    double ctrl[RG_CTRL_SCALARS];
-} optim_leaves;
-
-static double optim_leaf(void *user, rg_expr_op op, int32_t leaf) {
-    const optim_leaves *leaves = user;
-    return op == RG_EXPR_CTRL ? leaves->ctrl[leaf] : leaves->value[leaf];
-}
-
-static void update(reference *ref, const rg_graph *graph, int32_t live) {
-    const rg_optim *optim = &ref->job->spec->optim;
-    optim_leaves leaves = {.ctrl = {[RG_CTRL_COUNT] = live, [RG_CTRL_INV_COUNT] = 1.0 / live, [RG_CTRL_LR] = optim->lr,
-                                    [RG_CTRL_BC1] = 1 - pow(optim->beta1, (double)ref->steps),
-                                    [RG_CTRL_BC2] = 1 - pow(optim->beta2, (double)ref->steps),
-                                    [RG_CTRL_FIRST] = ref->steps == 1}};
+static rg_status update(reference *ref, const rg_graph *graph) {
     for (int32_t r = 0; r < graph->result_count; r++) {
         int32_t row = graph->result[r].param;
         const double *value = rg_interp_value(ref->train, graph->result[r].value);
         int64_t count = rg_interp_count(ref->train, graph->result[r].value);
         if (graph->result[r].kind == RG_O_STATE) memcpy(ref->param[row], value, (size_t)count * sizeof *value);
         if (graph->result[r].kind != RG_O_GRAD) continue;
-        for (int64_t i = 0; i < count; i++) {
-            leaves.value[0] = ref->param[row][i];
-            leaves.value[1] = value[i];
-            for (int m = 0; m < ref->moments; m++) leaves.value[2 + m] = ref->moment[m][row][i];
-            rg_expr_eval(&ref->optim, optim_leaf, &leaves, ref->enode);
-            ref->param[row][i] = ref->enode[ref->root[0]];
-            for (int m = 0; m < ref->moments; m++) ref->moment[m][row][i] = ref->enode[ref->root[1 + m]];
-        }
+        double *const moment[2] = {ref->moment[0][row], ref->moment[1][row]};
+        RG_TRY(rg_optim_step(ref->ctx, &ref->job->spec->optim, ref->steps, ref->param[row], value, moment, count));
     }
+    return RG_OK;
 }
 
 /* ---- epochs ---- */
@@ -208,8 +185,7 @@ static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
     total->images += (uint64_t)live;
     if (!training) return RG_OK;
     ref->steps++;
-    update(ref, graph, live);
-    return RG_OK;
+    return update(ref, graph);
 }
 
 static rg_status run_set(reference *ref, bool training, const rg_dataset *set, uint32_t *order, uint64_t last, sums *total) {
@@ -266,10 +242,6 @@ static rg_status prepare(reference *ref, const rg_dataset *set) {
         return rg_fail(ref->ctx, RG_E_SHAPE, "the data set has %u channels, the network %d", set->channels, spec->channels);
     RG_TRY(read_params(ref));
     RG_TRY(rg_resize_new(ref->ctx, set->height, set->width, (uint32_t)spec->height, (uint32_t)spec->width, &ref->resize));
-    rg_expr_init(&ref->optim, arena);
-    RG_TRY(rg_optim_expr(&spec->optim, &ref->optim, ref->root, &ref->moments));
-    ref->enode = RG_NEW_ARRAY(arena, double, ref->optim.count + 1);
-    if (!ref->enode) return rg_nomem(ref->ctx);
     RG_TRY(rg_interp_new(ref->ctx, ref->job->train_graph, spec->batch, &ref->train));
     return rg_interp_new(ref->ctx, ref->job->eval_graph, spec->eval_batch, &ref->eval);
 }

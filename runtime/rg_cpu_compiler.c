@@ -13,17 +13,22 @@ static bool is_program(const char *path) {
     return stat(path, &info) == 0 && S_ISREG(info.st_mode) && access(path, X_OK) == 0;
 }
 
-/* A name is looked for on the PATH, anything with a slash is taken as it is. NULL: not found (or no
- * memory). */
-static const char *find_program(rg_arena *arena, const char *name) {
-    if (strchr(name, '/')) return is_program(name) ? name : NULL;
+/* A name is looked for on the PATH, anything with a slash is taken as it is. *found is NULL where
+ * there is none. */
+static rg_status find_program(rg_ctx *ctx, const char *name, const char **found) {
+    *found = strchr(name, '/') && is_program(name) ? name : NULL;
+    if (strchr(name, '/')) return RG_OK;
     const char *at = getenv("PATH");
     for (size_t length; at && *at; at += length + (at[length] == ':')) {
         length = strcspn(at, ":");
-        char *path = rg_arena_printf(arena, "%.*s/%s", (int)length, at, name);
-        if (length > 0 && path && is_program(path)) return path;
+        char *path = rg_arena_printf(ctx->arena, "%.*s/%s", (int)length, at, name);
+        if (!path) return rg_nomem(ctx);
+        if (length == 0 || !is_program(path))
+            continue; /* an empty entry would be the current folder */
+        *found = path;
+        return RG_OK;
     }
-    return NULL;
+    return RG_OK;
 }
 
 static rg_status find_path(rg_ctx *ctx, const rg_cpu_options *options, rg_cpu_compiler *compiler,
@@ -34,11 +39,12 @@ static rg_status find_path(rg_ctx *ctx, const rg_cpu_options *options, rg_cpu_co
         if (strpbrk(from_env, " \t")) {
             *note = rg_arena_printf(
                 ctx->arena, "CC='%s' is not a plain name; kernels are built with cc", from_env);
+            if (!*note) return rg_nomem(ctx);
             name = NULL;
         }
     }
     if (!name) name = "cc";
-    compiler->path = find_program(ctx->arena, name);
+    RG_TRY(find_program(ctx, name, &compiler->path));
     if (compiler->path) return RG_OK;
     return rg_fail(ctx, RG_E_BUILD,
                    "there is no C compiler '%s'; install the Debian package gcc, or name one by CC",

@@ -38,7 +38,7 @@ RG_INLINE void epilogue(float *const *a, const struct rg_ctrl *ctl, int nb, int 
 }
 
 void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch) {
-    const int nb = tile / ${strips * chunks}, strip = tile % ${strips * chunks} / ${chunks}, slice = tile % ${chunks};
+    const int nb = ${L.over("tile", strips * chunks)}, strip = ${strips == 1 and "0" or L.over("tile % " .. strips * chunks, chunks)}, slice = ${chunks == 1 and "0" or "tile % " .. chunks};
     const int p_first = strip * ${strip}, p_last = rg_min_int(${out.h}, p_first + ${strip});
     const int k_first = slice * ${chunk * kb}, k_last = rg_min_int(${w0.kp}, k_first + ${chunk * kb});
 % for s = 0, last - 1 do
@@ -46,7 +46,7 @@ void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch
 %     if op.plain then
     const float *const x${s} = a[${op.arg}] + (long)nb * ${op.site.h * op.site.w * 16 * op.cp};
 %     else
-    float *const x${s} = scratch + ${op.offset}; /* ring of ${op.rows} rows */
+    float *const x${s} = ${L.plus("scratch", op.offset)}; /* ring of ${op.rows} rows */
 %     end
 % end
     ${L.conv_begin(k, operand, "slice == 0")}
@@ -70,7 +70,7 @@ void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch
                     for (int m = 0; m < 16; m += ${mr}) {
                         vf sum[${mr}][${nv}];
                         sum_taps(${table.concat(args, ", ")}, m, sum);
-                        epilogue(a, ctl, nb, p, q, m, k, ${state and "scratch + " .. operand[last].state .. ", p == p_first && q == 0 && m == 0, " or ""}sum);
+                        epilogue(a, ctl, nb, p, q, m, k, ${state and L.plus("scratch", operand[last].state) .. ", p == p_first && q == 0 && m == 0, " or ""}sum);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 % local contr, op = k.contr[p.i], p.operand
 % local site, kb, gh, gw = op.site, k.arg[contr.w_arg].kb, contr.gh, contr.gw
 % local row_floats = site.w * 16 * op.cp
-% local slot = op.plain and "h" or "(" .. (op.step > 1 and "h / " .. op.step or "h") .. ") % " .. op.rows
+% local slot = op.plain and "h" or "(" .. (op.step > 1 and "h / " .. op.step or "h") .. " % " .. op.rows .. ")"
 /* Rows of taps of output row p: h = ${gh.div > 1 and "(" or ""}${L.tap_numerator(gh, "p", "r")}${gh.div > 1 and ") / " .. gh.div or ""}. */
 RG_INLINE int find_rows${p.i}(struct row *row, const float *x, const float *w, int p) {
     int count = 0;
@@ -15,7 +15,7 @@ RG_INLINE int find_rows${p.i}(struct row *row, const float *x, const float *w, i
 % else
         if (h < 0 || h >= ${site.h}) continue;
 % end
-        row[count++] = (struct row){x + (long)(${slot}) * ${row_floats}, w + r * ${contr.s * site.c * kb}};
+        row[count++] = (struct row){x + (long)${slot} * ${row_floats}, w + r * ${contr.s * site.c * kb}};
     }
     return count;
 }

@@ -20,8 +20,7 @@ RG_INLINE float lanes_max(vf v) {
 void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch) {
     ${L.pointers(k)}
     const int nb = tile / ${P.strips}, p0 = tile % ${P.strips} * ${P.run}, p1 = rg_min_int(p0 + ${P.run}, ${pixels});
-    const int live = rg_live(ctl, nb * 16, 16);
-    (void)live;
+    (void)ctl;
     (void)scratch;
 % for i = 0, k.site_count - 1 do
 % local begin = L.map_begin(k, i, scratch)
@@ -35,13 +34,18 @@ void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch
         const int h = p / ${site.w}, w = p % ${site.w};
         (void)h;
         (void)w;
-% for i = 0, k.site_count - 1 do
-        ${L.map_rows_begin(k.site[i])}
-        for (int c = 0; c < ${L.site_cp(k.site[i])}; c += ${t.vector}) {
-            ${L.map_vector(k, i, scratch)}
-        }
-        ${L.map_rows_end(k.site[i])}
+        for (int m = 0; m < 16; m += ${L.map_images}) {
+% if L.map_parts(k, 1) > 0 then
+            const int live = rg_live(ctl, nb * 16 + m, ${L.map_images});
 % end
+% for i = 0, k.site_count - 1 do
+            ${L.map_rows_begin(k.site[i])}
+            for (int c = 0; c < ${L.site_cp(k.site[i])}; c += ${t.vector}) {
+                ${L.map_vector(k, i, scratch)}
+            }
+            ${L.map_rows_end(k.site[i])}
+% end
+        }
     }
 % for i = 0, k.site_count - 1 do
 % local finish = L.map_end(k, i, scratch)

@@ -62,7 +62,8 @@ RG_INLINE void transform(const vf *w, float *to) {
     }
 }
 
-/* Winograd's weights F(${g.m} x ${g.m}, 3 x 3)${g.turn and " of the turned filters (k and c exchanged, taps rotated by 180 degrees)" or ""}: a tile is a block of output channels, ${g.chunk} input channels. */
+/* Winograd's weights F(${g.m} x ${g.m}, 3 x 3)${g.turn and " of filters turned (k and c exchanged) and rotated by 180 degrees" or ""}: a tile is
+ * a block of output channels, ${g.chunk} input channels. */
 void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch) {
     const int block = tile / ${g.chunks}, c0 = tile % ${g.chunks} * ${g.chunk}, c1 = rg_min_int(c0 + ${g.chunk}, ${to.c});
     float *const to = a[1] + (long)block * ${to.c * to.kb};

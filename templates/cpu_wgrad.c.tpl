@@ -1,10 +1,15 @@
 % local g = L.wgrad(k, k.variant.param)
 % local v, kb, rows, x, dy = g.v, g.kb, g.rows, g.x, g.dy
 % local taps_s, x_lanes = g.unfold and 1 or g.taps_s, g.unfold and g.lanes or g.c
-% local zero = "rg_splat(0.0f)"
+% local zero, what = "rg_splat(0.0f)", g.unfold and "(column tap, channel) pairs" or "input channels"
+% local pos = {nb = "nb", h = "h", w = "w", n = "r", c = "c"}
+% local function keep(step) return function(e) return "rg_store(to_c + r * " .. step .. ", " .. e .. ");" end end
+% local function keep_dy(e) return keep(kb)(L.wgrad_mask(g, e)) end
 
-/* Weight gradient: a tile takes ${g.kc} output and ${g.cc} ${g.unfold and "(column tap, channel) pairs" or "input channels"} of all taps. Strips of ${g.pr} rows of dy, ${g.g} image block(s) at once, are
- * packed with the rows of x that they meet, prologues applied: then every pair of runs of pixels is contiguous. */
+/* Weight gradient: a tile takes ${g.kc} output channels and ${g.cc} ${what} of all taps. Strips of ${g.pr} row(s) of dy,
+ * ${g.g} image block(s) at once, are packed with the rows of x that they meet, prologues applied: then every pair of runs of
+ * pixels is contiguous. */
+
 /* Outputs for which a row tap exists; a column tap: its first column in the panel, and those outputs. */
 static const short row_tap[${rows.taps}][2] = {
 ${L.wgrad_row_table(g)}
@@ -25,7 +30,7 @@ static void pack_x(float *const *a, const struct rg_ctrl *ctl, int nb, int c0, i
         const int w = ${L.wgrad_column(g, phase)};
         for (int c = c0; c < c1; c += ${v}) {
             float *const to_c = to + (c - c0) / ${v} * ${g.x_panel} + (i + ${(slot - 1) * g.cols.positions}) * ${16 * v};
-            ${L.site_block(k, x, {rows = 16, pos = {nb = "nb", h = "h", w = "w", n = "r", c = "c"}, own = "own", root = function(e) return "rg_store(to_c + r * " .. v .. ", " .. e .. ");" end})}
+            ${L.site_block(k, x, {rows = 16, pos = pos, own = "own", root = keep(v)})}
             for (int r = live; r < 16; r++) rg_store(to_c + r * ${v}, ${zero});
         }
         (void)w;
@@ -48,7 +53,7 @@ static void pack_dy(float *const *a, const struct rg_ctrl *ctl, int nb, int k0, 
                 continue;
             }
 % end
-            ${L.site_block(k, dy, {rows = 16, pos = {nb = "nb", h = "h", w = "w", n = "r", c = "c"}, own = "own", root = function(e) return "rg_store(to_c + r * " .. kb .. ", " .. L.wgrad_mask(g, e) .. ");" end})}
+            ${L.site_block(k, dy, {rows = 16, pos = pos, own = "own", root = keep_dy})}
             for (int r = live; r < 16; r++) rg_store(to_c + r * ${kb}, ${zero});
         }
     (void)h, (void)own;
@@ -56,7 +61,8 @@ static void pack_dy(float *const *a, const struct rg_ctrl *ctl, int nb, int k0, 
 
 % for _, n in ipairs(L.wgrad_groups(g)) do
 /* w[j][..] += x[j] * y[..] over n pixels' images, `lines` rows and `blocks` image blocks, for ${n} channels of x. */
-static __attribute__((noinline)) void add_${n}(const float *x, const float *y, float *w, int blocks, int u, int lines, int n) {
+static __attribute__((noinline)) void add_${n}(const float *x, const float *y, float *w, int blocks, int u, int lines,
+                                           int n) {
     vf sum[${n}][${g.kv}];
     for (int j = 0; j < ${n}; j++)
         for (int i = 0; i < ${g.kv}; i++) sum[j][i] = rg_load(w + j * ${kb} + i * ${v});
@@ -86,7 +92,8 @@ static void add_taps(const float *xs, const float *ys, float *w, int channels, i
         for (int s = 0; s < ${taps_s}; s++) {
             const int q = col_tap[s][1], n = col_tap[s][2] - q;
             if (n <= 0) continue;
-            const float *x = xs + (col_tap[s][0] + q) * ${16 * g.panel}, *y = ys + (first - p0) * ${g.y_row} + q * ${16 * kb};
+            const float *x = xs + (col_tap[s][0] + q) * ${16 * g.panel};
+            const float *y = ys + (first - p0) * ${g.y_row} + q * ${16 * kb};
             float *to = w + (r * ${taps_s} + s) * ${x_lanes * kb};
             const int u = ${L.times("first", rows.step)} + ${L.times("r", rows.tap)};
             int c = 0;
@@ -121,16 +128,19 @@ void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch
         int packed = ${rows.first};
         for (int p0 = 0; p0 < ${dy.h}; p0 += ${g.pr}) {
             const int p1 = rg_min_int(p0 + ${g.pr}, ${dy.h});
-            const int next = rg_max_int(packed, rg_min_int(${rows.last}, ${L.plus(L.times("(p1 - 1)", rows.step), (rows.taps - 1) * rows.tap + 1)}));
+            const int end = ${L.plus(L.times("(p1 - 1)", rows.step), (rows.taps - 1) * rows.tap + 1)};
+            const int next = rg_max_int(packed, rg_min_int(${rows.last}, end));
             for (int b = 0; b < blocks; b++) {
                 for (int u = packed; u < next; u++)
-                    pack_x(a, ctl, nb + b, ${g.unfold and "u, k0 == 0, scratch + " .. g.row_base or "c0, c1, u, k0 == 0"}, xs + b * ${g.x_block} + ${L.wgrad_ring(g, "u")} * ${g.x_row});
+                    pack_x(a, ctl, nb + b, ${g.unfold and "u, k0 == 0, scratch + " .. g.row_base or "c0, c1, u, k0 == 0"},
+                           xs + b * ${g.x_block} + ${L.wgrad_ring(g, "u")} * ${g.x_row});
                 for (int p = p0; p < p1; p++)
                     pack_dy(a, ctl, nb + b, k0, k1, p, c0 == 0, ys + b * ${g.y_block} + (p - p0) * ${g.y_row});
             }
             packed = next;
             for (int k = k0; k < k1; k += ${kb})
-                add_taps(xs, ys + (k - k0) / ${kb} * ${g.y_panel}, dw + (long)k * ${rows.taps * taps_s * x_lanes} + c0 * ${kb}, c1 - c0, blocks, p0, p1);
+                add_taps(xs, ys + (k - k0) / ${kb} * ${g.y_panel}, dw + (long)k * ${rows.taps * taps_s * x_lanes} + c0 * ${kb},
+                         c1 - c0, blocks, p0, p1);
         }
     }
 }

@@ -1,4 +1,6 @@
 % local g, x, v, cols = p.g, p.g.x, p.g.v, p.g.cols
+% local pos = {nb = "nb", h = "h", w = "w", n = "r", c = "0"}
+% local function keep(e) return "rg_store(row + (w * 16 + r) * " .. v .. ", " .. e .. ");" end
 % local pixel = g.plain and k.arg[x.expr[x.root].leaf].cp or v
 /* Row u of x, unfolded: for each output column and image all (column tap, channel) pairs; taps in the padding are zero. */
 static void pack_x(float *const *a, const struct rg_ctrl *ctl, int nb, int u, int own, float *row, float *to) {
@@ -10,7 +12,7 @@ static void pack_x(float *const *a, const struct rg_ctrl *ctl, int nb, int u, in
 % else
     const float *const from = row;
     for (int w = 0; w < ${x.w}; w++) {
-        ${L.site_block(k, x, {rows = 16, pos = {nb = "nb", h = "h", w = "w", n = "r", c = "0"}, own = "own", root = function(e) return "rg_store(row + (w * 16 + r) * " .. v .. ", " .. e .. ");" end})}
+        ${L.site_block(k, x, {rows = 16, pos = pos, own = "own", root = keep})}
     }
 % end
     for (int q = 0; q < ${g.dy.w}; q++)

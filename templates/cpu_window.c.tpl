@@ -40,9 +40,9 @@ void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch
             }
             (void)at;
 % local tap_outer, tap_inner = L.window_tap(k)
-            for (int c = 0; c < ${L.site_cp(y)}; c += ${t.vector}) {
-                ${tap_outer}
-                for (int m = 0; m < 16; m += ${U}) {
+            for (int m = 0; m < 16; m += ${U})
+                for (int c = 0; c < ${L.site_cp(y)}; c += ${t.vector}) {
+                    ${tap_outer}
                     vf acc0[${U}];
                     for (int r = 0; r < ${U}; r++) acc0[r] = ${max and "rg_splat(-__builtin_inff())" or "rg_splat(0.0f)"};
 % if index then
@@ -59,7 +59,6 @@ void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch
                     }
                     ${L.window_epilogue(k, U)}
                 }
-            }
         }
 % local finish = L.reduce_end(k, y, state, {c = "c"}, "tile", "(float)(" .. live .. " * (p1 - p0) * " .. y.w .. ")")
 % if #finish > 0 then

@@ -1,10 +1,14 @@
 % local g = L.wino(k, k.variant.param.m)
 % local v, kb, n, m, x, y = g.v, g.kb, g.n, g.m, g.x, g.y
 % local zero = "rg_splat(0.0f)"
+% local in_pos = {nb = "nb", h = "h", w = "w", n = "(n0 + r)", c = "c"}
+% local out_pos = {nb = "nb", h = "h", w = "w", n = "r", c = "c"}
+% local sum = {[0] = "rg_load(sum + r * " .. kb .. ")"}
+% local function keep(e) return "rg_store(patch + r * " .. v .. ", " .. e .. ");" end
 
-/* Winograd F(${m} x ${m}, 3 x 3): a tile takes a row of ${g.tiles_w} output patches of 16 images. For each patch: ${n} x ${n} input pixels, prologue applied, are
- * transformed into V (${g.points} matrices of 16 images by channels); products with the transformed weights give M, ${kb} output channels at a
- * time; M is transformed back and goes through the epilogue. */
+/* Winograd F(${m} x ${m}, 3 x 3): a tile takes a row of ${g.tiles_w} output patches of 16 images. For each patch: ${n} x ${n} input pixels,
+ * prologue applied, are transformed into V (${g.points} matrices of 16 images by channels); products with the transformed weights
+ * give M, ${kb} output channels at a time; M is transformed back and goes through the epilogue. */
 
 /* Transforms of a run of ${n}, in place, and of ${n} products to ${m} outputs. */
 RG_INLINE void input_1d(vf *d) {
@@ -25,7 +29,7 @@ static void fetch(float *const *a, const struct rg_ctrl *ctl, int nb, int th, in
                 for (int r = 0; r < 8; r++) rg_store(patch + r * ${v}, ${zero});
                 continue;
             }
-            ${L.site_block(k, x, {rows = 8, pos = {nb = "nb", h = "h", w = "w", n = "(n0 + r)", c = "c"}, own = L.wino_own(g), root = function(e) return "rg_store(patch + r * " .. v .. ", " .. e .. ");" end})}
+            ${L.site_block(k, x, {rows = 8, pos = in_pos, own = L.wino_own(g), root = keep})}
         }
     (void)ctl;
 }
@@ -96,7 +100,7 @@ static void finish(float *const *a, const struct rg_ctrl *ctl, int nb, int th, i
             if (h >= ${y.h} || w >= ${y.w}) continue;
             for (int c = k0; c < rg_min_int(k0 + ${kb}, ${L.round_up(y.c, v)}); c += ${v}) {
                 const float *const sum = from + c - k0;
-                ${L.site_block(k, y, {rows = 16, pos = {nb = "nb", h = "h", w = "w", n = "r", c = "c"}, acc = {[0] = "rg_load(sum + r * " .. kb .. ")"}, live = "live", state = "state", first = "(tw + i + j == 0)"})}
+                ${L.site_block(k, y, {rows = 16, pos = out_pos, acc = sum, live = "live", state = "state", first = "(tw + i + j == 0)"})}
             }
         }
     (void)live, (void)state;
@@ -104,7 +108,8 @@ static void finish(float *const *a, const struct rg_ctrl *ctl, int nb, int th, i
 
 void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch) {
     const int nb = tile / ${g.tiles_h}, th = tile % ${g.tiles_h};
-    float *const patch = scratch, *const vs = scratch + ${g.v_base}, *const ms = scratch + ${g.m_base}, *const state = scratch + ${g.state_base};
+    float *const patch = scratch, *const vs = scratch + ${g.v_base}, *const ms = scratch + ${g.m_base};
+    float *const state = scratch + ${g.state_base};
     const float *const weights = a[${g.w_arg}];
 % if L.state_floats(y) > 0 then
     for (int c = 0; c < ${L.site_cp(y)}; c += ${v}) {
@@ -114,9 +119,11 @@ void ${sym}(float *const *a, const struct rg_ctrl *ctl, int tile, float *scratch
     for (int tw = 0; tw < ${g.tiles_w}; tw++) {
         transform_input(a, ctl, nb, th, tw, patch, vs);
         for (int k = 0; k < ${g.blocks_k}; k++) {
-            for (int p = 0; p < ${g.points}; p++)
+            for (int p = 0; p < ${g.points}; p++) {
+                const float *const u = weights + (long)(p * ${g.blocks_k} + k) * ${x.c * kb};
                 for (int r = 0; r < 16; r += ${g.rows})
-                    multiply(vs + p * ${g.v_point} + r * ${g.cp}, weights + (long)(p * ${g.blocks_k} + k) * ${x.c * kb}, ms + p * ${g.m_point} + r * ${kb});
+                    multiply(vs + p * ${g.v_point} + r * ${g.cp}, u, ms + p * ${g.m_point} + r * ${kb});
+            }
             transform_output(ms);
             finish(a, ctl, nb, th, tw, k * ${kb}, ms, state);
         }

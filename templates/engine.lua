@@ -85,7 +85,7 @@ function engine.render(name, description, symbol)
     rawset(_G, "k", description)
     rawset(_G, "sym", symbol)
     local body = include(name)
-    return prelude(body) .. body
+    return prelude(body):gsub("\n*$", "\n\n") .. body
 end
 
 -- ---- variants ----

@@ -45,9 +45,13 @@ function L.paren(text)
     return "(" .. text .. ")"
 end
 
--- a * n, a + n: left out where n is 1 or 0.
+-- a * n, a / n, a + n: left out where n is 1 or 0.
 function L.times(a, n)
     return n == 1 and a or L.paren(a) .. " * " .. n
+end
+
+function L.over(a, n)
+    return n == 1 and a or a .. " / " .. n
 end
 
 function L.plus(a, n)

@@ -165,6 +165,7 @@ end
 -- with the row and column steps. Sites lie one after another in scratch; the second result is the scratch used.
 function L.operands(k, strip, pr)
     local list, offset = {}, 0
+    k.site[k.site_count - 1].lanes = k.arg[k.contr[0].w_arg].kp
     for s = 0, k.site_count - 1 do
         local site = k.site[s]
         local one = {index = s, site = site, offset = offset, rows = 0, out_h = k.site[k.site_count - 1].h}

@@ -6,7 +6,7 @@ function L.conv_begin(k, operand, first_slice)
     local lines = {}
     for s = 0, k.site_count - 1 do
         local op, site = operand[s], operand[s].site
-        local begin = L.reduce_begin(site, "scratch" .. (op.state > 0 and " + " .. op.state or ""), "c")
+        local begin = L.reduce_begin(site, L.plus("scratch", op.state), "c")
         if #begin > 0 then
             lines[#lines + 1] = string.format("for (int c = 0; c < %d; c += %d) {", L.state_cp(site), t.vector)
             L.append(lines, L.indent(begin))
@@ -38,7 +38,7 @@ local function bring_row(op)
     local extra = ""
     if site.out_count > 0 then extra = string.format("owns%d && next%d < own_last%d, ", s, s, s) end
     if L.state_floats(site) > 0 then
-        extra = extra .. string.format("scratch + %d, next%d == own_first%d, ", op.state, s, s)
+        extra = extra .. string.format("%s, next%d == own_first%d, ", L.plus("scratch", op.state), s, s)
     end
     local slot = op.step > 1 and string.format("next%d / %d", s, op.step) or "next" .. s
     return string.format("prologue%d(a, ctl, nb, next%d, %sx%d + (long)(%s %% %d) * %d);", s, s, extra, s, slot, op.rows,
@@ -93,7 +93,7 @@ function L.conv_parts(k, op, o)
     lines[#lines + 1] = string.format("%sfor (int c = %s; c < %s; c += %d) {", guard, o.from, o.to, t.vector)
     L.append(lines, L.indent(L.pointers(k, args)))
     local part = o.strips == 1 and "nb" or "nb * " .. o.strips .. " + strip"
-    local state = "scratch" .. (op.state > 0 and " + " .. op.state or "")
+    local state = L.plus("scratch", op.state)
     L.append(lines, L.indent(L.reduce_end(k, site, state, {c = "c"}, part, "count" .. s)))
     lines[#lines + 1] = "}"
     return lines

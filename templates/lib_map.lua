@@ -1,4 +1,4 @@
--- Maps over pixels (MAP kernels): stages one after another for the 16 images of a pixel.
+-- Maps over pixels (MAP kernels): all stages for a few images (L.map_images) of a pixel, so that memory is read in its order.
 --
 -- A reduction is one of: a row (over C: a number for each image, read by later stages), an image's (over H and W: one value an
 -- image and channel, kept in scratch until the tile, which is the whole image block, ends), or a part (over N, H, W; `whole`: over C too).
@@ -101,8 +101,9 @@ local function gathered(out, into, value)
     return out.kind == "max" and string.format("rg_max(%s, %s)", into, value) or string.format("%s + %s", into, value)
 end
 
-local function image_at(site, base, index)
-    return string.format("scratch + %d + r * %d + c", base + index * 16 * L.site_cp(site), L.site_cp(site))
+-- Where an image's reduction stands; r: C text of the image within its block.
+local function image_at(site, base, index, r)
+    return string.format("scratch + %d + (%s) * %d + c", base + index * 16 * L.site_cp(site), r, L.site_cp(site))
 end
 
 -- Lines that clear a stage's states, vector by vector.
@@ -110,13 +111,17 @@ function L.map_begin(k, i, scratch)
     local site = k.site[i]
     local lines = L.reduce_begin(parts_of(site), "scratch + " .. scratch.part[i], "c")
     for index, out in ipairs(outs(site, "image")) do
-        local at = image_at(site, scratch.image[i], index - 1)
+        local at = image_at(site, scratch.image[i], index - 1, "r")
         lines[#lines + 1] = string.format("for (int r = 0; r < 16; r++) rg_store(%s, %s);", at, start[out.kind])
     end
     return lines
 end
 
-local pos = {nb = "nb", h = "h", w = "w", n = "r", c = "c"}
+local pos = {nb = "nb", h = "h", w = "w", n = "m + r", c = "c"}
+
+-- Images that are worked on together.
+L.map_images = 4
+local each_image = string.format("for (int r = 0; r < %d; r++) ", L.map_images)
 
 -- The value with surplus channels replaced by what does not count.
 local function masked(site, out, value)
@@ -133,7 +138,7 @@ local function use_values(k, i, dag, scratch)
         lines[#lines + 1] = string.format("%s = %s;", into, gathered(out, into, masked(site, out, dag.name(out.root))))
     end
     for index, out in ipairs(outs(site, "image")) do
-        local at = image_at(site, scratch.image[i], index - 1)
+        local at = image_at(site, scratch.image[i], index - 1, "m + r")
         local value = gathered(out, "rg_load(" .. at .. ")", dag.name(out.root))
         lines[#lines + 1] = string.format("rg_store(%s, %s);", at, value)
     end
@@ -149,7 +154,7 @@ local function add_parts(site, base)
     for _, red in ipairs(L.reductions(parts_of(site))) do
         local at = string.format("scratch + %d + c", base + red.offset)
         if red.out.kind == "moments" then
-            lines[#lines + 1] = string.format("rg_moments_rows(%s, %d, q%d, live, p == p0);", at, L.site_cp(site), red.index)
+            lines[#lines + 1] = string.format("rg_moments_rows(%s, %d, q%d, live, p == p0 && m == 0);", at, L.site_cp(site), red.index)
         else
             lines[#lines + 1] = string.format("rg_%s_rows(%s, q%d, live);", red.out.kind, at, red.index)
         end
@@ -166,13 +171,13 @@ function L.map_rows(k)
     return rows
 end
 
--- One vector of channels of a stage, for all images of the pixel.
+-- One vector of channels of a stage.
 function L.map_vector(k, i, scratch)
     local site = k.site[i]
     local dag = L.dag(site, L.roots(site), L.leaves(k, pos, nil, L.map_rows(k)))
     local lines = L.append({}, dag.outer)
-    for _, red in ipairs(L.reductions(parts_of(site))) do lines[#lines + 1] = string.format("vf q%d[16];", red.index) end
-    lines[#lines + 1] = "for (int r = 0; r < 16; r++) {"
+    for _, red in ipairs(L.reductions(parts_of(site))) do lines[#lines + 1] = string.format("vf q%d[%d];", red.index, L.map_images) end
+    lines[#lines + 1] = each_image .. "{"
     L.append(lines, L.indent(L.append(L.append({}, dag.inner), use_values(k, i, dag, scratch))))
     lines[#lines + 1] = "}"
     return L.append(lines, add_parts(site, scratch.part[i]))
@@ -181,8 +186,8 @@ end
 function L.map_rows_begin(site)
     local lines = {}
     for _, out in ipairs(outs(site, "row")) do
-        lines[#lines + 1] = string.format("vf row%d[16];", out.row)
-        lines[#lines + 1] = string.format("for (int r = 0; r < 16; r++) row%d[r] = %s;", out.row, start[out.kind])
+        lines[#lines + 1] = string.format("vf row%d[%d];", out.row, L.map_images)
+        lines[#lines + 1] = each_image .. string.format("row%d[r] = %s;", out.row, start[out.kind])
     end
     return lines
 end
@@ -191,8 +196,8 @@ end
 function L.map_rows_end(site)
     local lines = {}
     for _, out in ipairs(outs(site, "row")) do
-        lines[#lines + 1] = string.format("float sum%d[16];", out.row)
-        lines[#lines + 1] = string.format("for (int r = 0; r < 16; r++) sum%d[r] = lanes_%s(row%d[r]);", out.row, out.kind, out.row)
+        lines[#lines + 1] = string.format("float sum%d[%d];", out.row, L.map_images)
+        lines[#lines + 1] = each_image .. string.format("sum%d[r] = lanes_%s(row%d[r]);", out.row, out.kind, out.row)
     end
     return lines
 end
@@ -211,8 +216,9 @@ end
 function L.map_end(k, i, scratch)
     local site, lines = k.site[i], {}
     for index, out in ipairs(outs(site, "image")) do
-        local at = image_at(site, scratch.image[i], index - 1)
-        lines[#lines + 1] = "for (int r = 0; r < 16; r++) " .. L.store(k, out.arg, pos, "rg_load(" .. at .. ")")
+        local at = image_at(site, scratch.image[i], index - 1, "r")
+        local to = {nb = "nb", n = "r", c = "c"}
+        lines[#lines + 1] = "for (int r = 0; r < 16; r++) " .. L.store(k, out.arg, to, "rg_load(" .. at .. ")")
     end
     local view = parts_of(site)
     local each = setmetatable({out = {}, out_count = 0}, {__index = view})
@@ -225,7 +231,7 @@ function L.map_end(k, i, scratch)
     if each.out_count < view.out_count and each.out_count > 0 then
         error("parts over all channels and parts for each in one stage")
     end
-    return L.append(lines, L.reduce_end(k, each, "scratch + " .. scratch.part[i], pos, "tile", "(float)(live * (p1 - p0))"))
+    return L.append(lines, L.reduce_end(k, each, "scratch + " .. scratch.part[i], pos, "tile", "(float)(rg_live(ctl, nb * 16, 16) * (p1 - p0))"))
 end
 
 -- Lines that add up the channels of the reductions over N, H, W and C.

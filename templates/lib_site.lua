@@ -8,9 +8,9 @@ function L.site_cp(site)
     return L.round_up(site.c, t.vector)
 end
 
--- Channels of a reduction's state: a convolution's blocks of output channels may reach past the site's last vector.
+-- Channels of a reduction's state: a convolution's blocks of output channels may reach past the site's last vector (site.lanes).
 function L.state_cp(site)
-    return L.round_up(site.c, 16)
+    return site.lanes or L.site_cp(site)
 end
 
 -- The site's reductions over N, H, W: list of {out, offset (floats into its state), index}.
@@ -39,8 +39,10 @@ function L.roots(site)
     return roots
 end
 
+-- state + offset + c, with numbers added up.
 local function at(state, offset, c)
-    local text = state
+    local text, base, number = state, state:match("^(.*) %+ (%d+)$")
+    if base then text, offset = base, offset + math.tointeger(number) end
     if offset > 0 then text = text .. " + " .. offset end
     return c == "0" and text or text .. " + " .. c
 end
@@ -102,9 +104,10 @@ function L.reduce_end(k, site, state, pos, part, count)
     for _, red in ipairs(L.reductions(site)) do
         local arg = k.arg[red.out.arg]
         local function put(stat, value)
-            local base = string.format("a%d + %s * %d", red.out.arg, L.paren("(long)" .. L.paren(part)), arg.stats * arg.cp)
+            local base = string.format("a%d + (long)%s * %d", red.out.arg, L.paren(part), arg.stats * arg.cp)
             if stat > 0 then base = base .. " + " .. stat * arg.cp end
-            lines[#lines + 1] = L.store_at(at(base, 0, pos.c), arg.cp, pos, value)
+            if pos.c ~= "0" then base = base .. " + " .. pos.c end
+            lines[#lines + 1] = L.store_at(base, arg.cp, pos, value)
         end
         local from = at(state, red.offset, pos.c)
         if red.out.kind == "moments" then

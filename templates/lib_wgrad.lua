@@ -11,7 +11,8 @@ end
 
 local function axis(geom, taps, out, extent)
     local unit = taps > 1 and gcd(geom.mul, geom.tap_mul) or geom.mul
-    local x = {mul = geom.mul, tap_mul = geom.tap_mul, unit = unit, off = geom.off, out = out, extent = extent, taps = taps}
+    local x = {mul = geom.mul, tap_mul = geom.tap_mul, unit = unit, off = geom.off}
+    x.out, x.extent, x.taps = out, extent, taps
     x.step, x.tap = geom.mul // unit, taps > 1 and geom.tap_mul // unit or 0
     x.count = (out - 1) * x.step + (taps - 1) * x.tap + 1
     x.first = math.max(0, L.ceil_div(-geom.off, unit))
@@ -105,7 +106,9 @@ end
 
 function L.wgrad_col_table(g)
     local lines = {}
-    for s = 0, g.unfold and 0 or g.taps_s - 1 do lines[#lines + 1] = string.format("    {%d, %d, %d},", L.wgrad_tap(g, s)) end
+    for s = 0, g.unfold and 0 or g.taps_s - 1 do
+        lines[#lines + 1] = string.format("    {%d, %d, %d},", L.wgrad_tap(g, s))
+    end
     return lines
 end
 
@@ -148,13 +151,12 @@ end
 
 -- ---- cutting ----
 
--- Rows of dy a strip and image blocks a strip, so that x and dy fit the scratch budget (half of L2); nil if nothing does.
+-- Rows of dy a strip and image blocks a strip, so that x and dy fit the scratch budget (half of L2).
 local function strip(k, p, split, budget)
     p.g, p.pr = 1, k.site[1].h
     while p.pr > 1 and L.wgrad(k, p).scratch > budget do p.pr = L.ceil_div(p.pr, 2) end
-    local one = L.wgrad(k, p).scratch
-    if p.pr == k.site[1].h and not split then p.g = math.max(1, math.min(t.max_blocks, budget // one)) end
-    return one
+    if p.pr < k.site[1].h or split then return end
+    p.g = math.max(1, math.min(t.max_blocks, budget // L.wgrad(k, p).scratch))
 end
 
 -- Microseconds on one thread, by what was measured on Zen 4: 9.1 ns for 512 products, 0.4 ns to pack a number, 20 ns to
@@ -171,7 +173,8 @@ local function work_us(k, g, blocks)
     end
     local images = blocks * 16
     local products = images * pairs_h * pairs_w * g.c * g.blocks_k * g.kb
-    local visits = blocks / g.g * L.ceil_div(g.dy.h, g.pr) * g.rows.taps * g.cols.taps * L.ceil_div(g.c, g.group) * g.blocks_k
+    local strips = blocks / g.g * L.ceil_div(g.dy.h, g.pr)
+    local visits = strips * g.rows.taps * g.cols.taps * L.ceil_div(g.c, g.group) * g.blocks_k
     local packed = images * (g.x.h * g.x.w * g.c * g.chunks_k + g.dy.h * g.dy.w * g.blocks_k * g.kb * g.chunks_c)
     local spill = g.scratch * 4 > 640 * 1024 and 1.1 or 1
     return products / 512 * 0.0091 * spill + visits * 0.02 + packed * 0.0004
@@ -212,5 +215,6 @@ function L.wgrad_plan(k, split)
     end
     local chunks = best.g.chunks_k * best.g.chunks_c
     return {params = best.params, scratch_floats = best.g.scratch, complete = not split, cost_us = best.us,
-            tiles_per_block = split and chunks or 0, tiles_fixed = split and 0 or chunks, parts_per_block = split and 1 or 0}
+            tiles_per_block = split and chunks or 0, tiles_fixed = split and 0 or chunks,
+            parts_per_block = split and 1 or 0}
 end

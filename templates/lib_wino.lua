@@ -1,5 +1,5 @@
--- Winograd's transforms F(m x m, 3 x 3) for m = 2, 3, 4: points 0, 1, -1, 1/2, -2 and infinity, in this order, scaled as rg_wino_weights
--- does (all of the scale is in the weights). Products shared between rows are computed once.
+-- Winograd's transforms F(m x m, 3 x 3) for m = 2, 3, 4: points 0, 1, -1, 1/2, -2 and infinity, in this order, scaled
+-- as rg_wino_weights does (all of the scale is in the weights). Products shared between rows are computed once.
 local L = ...
 
 -- Lines: d[0..m+1], one run of input, becomes its transform in place.
@@ -54,13 +54,15 @@ L.wino_weight = {
     [3] = {
         "const vf s = w[0] + w[2];",
         "u[0] = rg_splat(2.0f) * w[0], u[1] = s + w[1], u[2] = rg_splat(-1.0f / 3.0f) * (s - w[1]);",
-        "u[3] = rg_splat(-8.0f / 3.0f) * rg_fma(w[2], rg_splat(0.25f), rg_fma(w[1], rg_splat(0.5f), w[0])), u[4] = w[2];",
+        "const vf at_half = rg_fma(w[2], rg_splat(0.25f), rg_fma(w[1], rg_splat(0.5f), w[0]));",
+        "u[3] = rg_splat(-8.0f / 3.0f) * at_half, u[4] = w[2];",
     },
     [4] = {
         "const vf s = w[0] + w[2], third = rg_splat(1.0f / 3.0f);",
         "u[0] = w[0], u[1] = third * (s + w[1]), u[2] = -third * (s - w[1]);",
-        "u[3] = rg_splat(-16.0f / 15.0f) * rg_fma(w[2], rg_splat(0.25f), rg_fma(w[1], rg_splat(0.5f), w[0]));",
-        "u[4] = rg_splat(1.0f / 15.0f) * rg_fma(w[2], rg_splat(4.0f), rg_fma(w[1], rg_splat(-2.0f), w[0])), u[5] = w[2];",
+        "const vf at_half = rg_fma(w[2], rg_splat(0.25f), rg_fma(w[1], rg_splat(0.5f), w[0]));",
+        "const vf at_minus_2 = rg_fma(w[2], rg_splat(4.0f), rg_fma(w[1], rg_splat(-2.0f), w[0]));",
+        "u[3] = rg_splat(-16.0f / 15.0f) * at_half, u[4] = rg_splat(1.0f / 15.0f) * at_minus_2, u[5] = w[2];",
     },
 }
 
@@ -79,7 +81,8 @@ end
 function L.pack(k)
     local from, to, v = k.arg[0], k.arg[1], t.vector
     local wino = k.pack ~= "turn"
-    local g = {from = from, to = to, v = v, taps = from.r * from.s, turn = k.pack ~= "wino", m = wino and to.h or 0, n = wino and to.h + 2 or 0}
+    local g = {from = from, to = to, v = v, taps = from.r * from.s, turn = k.pack ~= "wino"}
+    g.m, g.n = wino and to.h or 0, wino and to.h + 2 or 0
     g.blocks = L.ceil_div(to.kp, to.kb)
     g.point = g.blocks * to.c * to.kb
     g.chunk = wino and 64 or to.c
@@ -108,7 +111,8 @@ end
 
 local function axis_fits(geom)
     local first = start(geom)
-    return geom.mul == 1 and geom.div == 1 and (geom.tap_mul == 1 or geom.tap_mul == -1) and first >= -2 and first <= 0
+    local plain = geom.mul == 1 and geom.div == 1 and (geom.tap_mul == 1 or geom.tap_mul == -1)
+    return plain and first >= -2 and first <= 0
 end
 
 function L.wino_applies(k)
@@ -122,7 +126,8 @@ end
 function L.wino(k, m)
     local contr, x, y, v = k.contr[0], k.site[0], k.site[k.site_count - 1], t.vector
     local w = k.arg[contr.w_arg]
-    local g = {m = m, n = m + 2, points = (m + 2) ^ 2 // 1 | 0, x = x, y = y, w = w, w_arg = contr.w_arg, v = v, kb = w.kb, kv = w.kb // v}
+    local g = {m = m, n = m + 2, points = (m + 2) * (m + 2), x = x, y = y, v = v}
+    g.w_arg, g.kb, g.kv = contr.w_arg, w.kb, w.kb // v
     g.h0, g.w0 = start(contr.gh), start(contr.gw)
     g.tiles_h, g.tiles_w = L.ceil_div(y.h, m), L.ceil_div(y.w, m)
     g.cp = L.round_up(x.c, v)
@@ -148,7 +153,8 @@ end
 -- C condition: the tile owns this pixel of the input (each belongs to one tile).
 function L.wino_own(g)
     local function axis(at, tile, tiles)
-        return string.format("%s >= %s && (%s < %s || %s == %d)", at, L.times(tile, g.m), at, L.times("(" .. tile .. " + 1)", g.m), tile, tiles - 1)
+        local first, next = L.times(tile, g.m), L.times("(" .. tile .. " + 1)", g.m)
+        return string.format("%s >= %s && (%s < %s || %s == %d)", at, first, at, next, tile, tiles - 1)
     end
     return axis("h", "th", g.tiles_h) .. " && " .. axis("w", "tw", g.tiles_w)
 end

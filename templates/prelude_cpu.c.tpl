@@ -285,12 +285,14 @@ RG_INLINE void rg_moments_rows(float *state, long stride, const vf *v, int live,
 }
 
 //@ rg_moments_mean
+/* No values: zero. */
 RG_INLINE vf rg_moments_mean(const float *state, long stride, float count) {
-    return rg_load(state) + rg_load(state + stride) / rg_splat(count);
+    return rg_load(state) + rg_load(state + stride) / rg_splat(count > 0.0f ? count : 1.0f);
 }
 
 //@ rg_moments_m2
 RG_INLINE vf rg_moments_m2(const float *state, long stride, float count) {
-    vf s1 = rg_load(state + stride);
-    return rg_maxc(rg_load(state + 2 * stride) - s1 * s1 / rg_splat(count), 0.0f);
+    vf s1 = rg_load(state + stride), n = rg_splat(count > 0.0f ? count : 1.0f);
+    return rg_maxc(rg_load(state + 2 * stride) - s1 * s1 / n, 0.0f);
 }
+

@@ -108,7 +108,7 @@ row {
         local rows = L.window_rows(k)
         local strips = L.ceil_div(k.site[1].h, rows)
         return {
-            params = {rows = rows, strips = strips, own_rows = L.window_own_rows(k, strips), images = 4},
+            params = {rows = rows, strips = strips, own_rows = L.window_own_rows(k, strips), images = k.window == "maxgrad" and 4 or 2},
             tiles_per_block = strips, parts_per_block = L.window_has_parts(k) and strips or 0,
             scratch_floats = L.state_floats(k.site[0]) + L.state_floats(k.site[1]), cost_us = 1 + L.traffic_us(k),
         }

@@ -397,23 +397,24 @@ static void test_progress_counts_what_is_compiled(void **state) {
 
 static void test_every_failed_allocation_comes_back_as_an_error(void **state) {
     (void)state;
-    rg_status status = RG_E_NOMEM;
-    int failures = 0;
+    int failures = 0, good = 0;
     build_well(1);
-    assert_int_equal(chmod(cache, 0770),
-                     0); /* the longest way: a folder that is refused, and compiling */
-    for (long n = 1; status != RG_OK && n < 200; n++) {
+    /* The longest way: a folder that is refused, and compiling. Some failures only cost the cache:
+     * one success does not yet mean that none is left. */
+    assert_int_equal(chmod(cache, 0770), 0);
+    for (long n = 1; good < 5 && n < 200; n++) {
         rg_cpu_close(library);
         rg_arena_fail_after(n);
-        status = rg_cpu_build(&ctx, sources, 1, &options, kernel, &stats, &library);
+        rg_status status = rg_cpu_build(&ctx, sources, 1, &options, kernel, &stats, &library);
         rg_arena_fail_after(0);
+        good = status == RG_OK ? good + 1 : 0;
         failures += status != RG_OK;
         assert_true(status == RG_OK || status == RG_E_NOMEM || status == RG_E_BUILD);
         assert_true((status == RG_OK) == (library != NULL));
         assert_int_equal(count_files("resgen-*"), library != NULL);
     }
-    assert_int_equal(status, RG_OK);
-    assert_true(failures > 5);
+    assert_int_equal(good, 5);
+    assert_true(failures > 15);
 }
 
 /* ---- interruption ---- */

@@ -1,4 +1,5 @@
-/* Emitted sources: names, keys, the same bytes for the same description, and nothing that is not used. */
+/* Emitted sources: names, keys, the same bytes for the same description, and nothing that is not
+ * used. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -124,6 +125,7 @@ static void test_only_used_parts_of_the_prelude_are_pasted(void **state) {
     const char *source = emit(*state).source;
     assert_non_null(strstr(source, "RG_INLINE vf rg_fma("));
     assert_non_null(strstr(source, "RG_INLINE void rg_moments_rows("));
+    assert_non_null(strstr(source, "RG_INLINE vf rg_raw_max(")); /* used by rg_maxc alone */
     assert_null(strstr(source, "rg_exp"));
     assert_null(strstr(source, "rg_tanh"));
     assert_null(strstr(source, "#include"));
@@ -133,14 +135,21 @@ static void test_only_used_parts_of_the_prelude_are_pasted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_symbol_tells_operation_variant_shape_and_key, open_world, close_world),
-        cmocka_unit_test_setup_teardown(test_the_source_defines_the_symbol, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_a_symbol_tells_operation_variant_shape_and_key,
+                                        open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_the_source_defines_the_symbol, open_world,
+                                        close_world),
         cmocka_unit_test_setup_teardown(test_name_and_kernel_agree, open_world, close_world),
-        cmocka_unit_test_setup_teardown(test_the_key_follows_parameters_and_not_costs, open_world, close_world),
-        cmocka_unit_test_setup_teardown(test_a_kernel_without_a_variant_is_refused, open_world, close_world),
-        cmocka_unit_test_setup_teardown(test_the_same_description_gives_the_same_bytes, open_world, close_world),
-        cmocka_unit_test_setup_teardown(test_the_header_tells_formula_counts_and_launch, open_world, close_world),
-        cmocka_unit_test_setup_teardown(test_only_used_parts_of_the_prelude_are_pasted, open_world, close_world),
+        cmocka_unit_test_setup_teardown(test_the_key_follows_parameters_and_not_costs, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_a_kernel_without_a_variant_is_refused, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_the_same_description_gives_the_same_bytes, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_the_header_tells_formula_counts_and_launch, open_world,
+                                        close_world),
+        cmocka_unit_test_setup_teardown(test_only_used_parts_of_the_prelude_are_pasted, open_world,
+                                        close_world),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,6 +111,10 @@ static void test_memory_is_bounded(void **state) {
             fail_msg("%s: %s", programs[i], line);
         assert_non_null(strstr(line, "more memory than 8 MB"));
     }
+    char line[256];
+    const char *piece = "local s = ('x'):rep(2^20) s = s .. s .. s .. s";
+    assert_int_equal(run(tight, "a.lua", piece, line), RG_E_LIMIT);
+    assert_int_equal(run(guarded, "a.lua", piece, line), RG_OK);
 }
 
 /* What would run on in C, uncounted, is not there. */
@@ -173,6 +177,7 @@ static void test_bytecode_is_refused(void **state) {
     (void)state;
     char line[256];
     assert_int_equal(run(unlimited, "a.lua", "\x1bLua", line), RG_E_SYNTAX);
+    assert_non_null(strstr(line, "attempt to load a binary chunk"));
 }
 
 /* Tables have no order of their own, and a seed that differs from run to run. */

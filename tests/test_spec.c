@@ -122,6 +122,7 @@ static void test_reference_shapes_are_the_notebooks(void **state) {
     }
     assert_string_equal(find_layer(spec, "block1")->kind, "conv2d 7x7/2");
     assert_string_equal(find_layer(spec, "block2.0")->kind, "maxpool 3x3/2");
+    assert_ptr_equal(find_layer(spec, "block2.0") + 1, find_layer(spec, "block2.1"));
     assert_string_equal(find_layer(spec, "block2")->kind, "block");
     assert_int_equal(find_layer(spec, "block2.1.conv1")->depth, 2);
 }
@@ -322,14 +323,29 @@ static void test_element_wise_ops_mean_what_they_say(void **state) {
 
 static void test_channel_vectors_are_repeated_over_the_image(void **state) {
     (void)state;
+    static const char *const orders[] = {"mul(x, v, 'gated')", "mul(v, x, 'gated')"};
+    for (int i = 0; i < 2; i++) {
+        char text[256];
+        rg_spec *spec = NULL;
+        snprintf(text, sizeof text,
+                 "function network(x) local v = x:global_avgpool()\n"
+                 "return %s:flatten():linear('fc', {out = 4}) end",
+                 orders[i]);
+        assert_int_equal(load_text(text, &spec), RG_OK);
+        const rg_node *node = find_node(spec->graph, RG_OP_POINTWISE, "gated");
+        assert_type(spec->graph->value[node->out[0]].type, RG_BATCH, 8, 8, 3);
+        assert_type(spec->graph->value[node->in[1 - i]].type, RG_BATCH, 1, 1, 3);
+    }
+}
+
+static void test_an_operand_used_twice_is_one_input(void **state) {
+    (void)state;
     rg_spec *spec = NULL;
-    assert_int_equal(load_text("function network(x) local y = mul(x, x:global_avgpool(), 'gated')\n"
+    assert_int_equal(load_text("function network(x) local y = add(x, x, 'twice')\n"
                                "return y:flatten():linear('fc', {out = 4}) end",
                                &spec),
                      RG_OK);
-    const rg_node *node = find_node(spec->graph, RG_OP_POINTWISE, "gated");
-    assert_type(spec->graph->value[node->out[0]].type, RG_BATCH, 8, 8, 3);
-    assert_type(spec->graph->value[node->in[1]].type, RG_BATCH, 1, 1, 3);
+    assert_int_equal(find_node(spec->graph, RG_OP_POINTWISE, "twice")->in_count, 1);
 }
 
 static void test_sgd_and_smoothing_are_read(void **state) {
@@ -394,7 +410,8 @@ static void test_the_hash_is_of_all_that_was_read(void **state) {
     char text[256];
     assert_int_equal(load_text(network, &spec), RG_OK);
     const rg_hash alone = spec->hash;
-    snprintf(text, sizeof text, "%s ", network);
+    snprintf(text, sizeof text, "%s", network);
+    *strchr(text, ' ') = '\n'; /* no other length */
     assert_int_equal(load_text(text, &spec), RG_OK);
     assert_memory_not_equal(&alone, &spec->hash, sizeof alone);
 }
@@ -412,6 +429,7 @@ int main(void) {
         TEST(test_operators_methods_and_functions_are_one),
         TEST(test_element_wise_ops_mean_what_they_say),
         TEST(test_channel_vectors_are_repeated_over_the_image),
+        TEST(test_an_operand_used_twice_is_one_input),
         TEST(test_sgd_and_smoothing_are_read),
         TEST(test_values_carry_the_specs_line),
         TEST(test_the_readmes_spec_loads),

@@ -34,25 +34,36 @@ static void shape_of_pack(const rg_kdesc *desc, char *to, size_t size) {
 
 static void shape_of_site(const rg_kdesc *desc, char *to, size_t size) {
     const rg_ksite *site = &desc->site[0];
-    if (desc->kind == RG_K_VEC) snprintf(to, size, "c%d", site->c);
-    else snprintf(to, size, "h%dw%dc%d", site->h, site->w, site->c);
+    if (desc->kind == RG_K_VEC)
+        snprintf(to, size, "c%d", site->c);
+    else
+        snprintf(to, size, "h%dw%dc%d", site->h, site->w, site->c);
 }
 
 static void shape_text(const rg_kdesc *desc, char *to, size_t size) {
     switch (desc->kind) {
     case RG_K_CONV:
-    case RG_K_WGRAD: shape_of_conv(desc, to, size); break;
-    case RG_K_WINDOW: shape_of_window(desc, to, size); break;
-    case RG_K_PACK: shape_of_pack(desc, to, size); break;
+    case RG_K_WGRAD:
+        shape_of_conv(desc, to, size);
+        break;
+    case RG_K_WINDOW:
+        shape_of_window(desc, to, size);
+        break;
+    case RG_K_PACK:
+        shape_of_pack(desc, to, size);
+        break;
     case RG_K_MAP:
-    case RG_K_VEC: shape_of_site(desc, to, size); break;
+    case RG_K_VEC:
+        shape_of_site(desc, to, size);
+        break;
     }
 }
 
 /* Letters, digits and _ alone, whatever the description is called. */
 static void make_identifier(char *text) {
     for (; *text; text++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", *text)) *text = '_';
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", *text))
+            *text = '_';
 }
 
 /* A convolution's variant stands after the name of its operation: conv2d_fprop_wino4_bnrelu. */
@@ -66,8 +77,8 @@ static void make_symbol(const rg_kdesc *desc, rg_emitted *out) {
             rest = desc->name + strlen(stems[i]);
         }
     shape_text(desc, shape, sizeof shape);
-    snprintf(out->symbol, sizeof out->symbol, "rg_%s%.24s%.48s__f32_%.48s_%.8s", stem, stem[0] ? desc->variant.name : "", rest, shape,
-             out->key);
+    snprintf(out->symbol, sizeof out->symbol, "rg_%s%.24s%.48s__f32_%.48s_%.8s", stem,
+             stem[0] ? desc->variant.name : "", rest, shape, out->key);
     make_identifier(out->symbol);
 }
 
@@ -76,7 +87,8 @@ static void make_symbol(const rg_kdesc *desc, rg_emitted *out) {
 rg_status rg_emit_name(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_emitted *out) {
     (void)tpl;
     *out = (rg_emitted){0};
-    if (!desc->variant.name) return rg_fail(ctx, RG_E_INTERNAL, "kernel '%s' has no variant", desc->name);
+    if (!desc->variant.name)
+        return rg_fail(ctx, RG_E_INTERNAL, "kernel '%s' has no variant", desc->name);
     RG_TRY(make_key(ctx, desc, out->key));
     make_symbol(desc, out);
     return RG_OK;

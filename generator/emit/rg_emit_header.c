@@ -4,9 +4,10 @@
 /* Names of arguments as they stand in formulas; more than this many are printed as arg<i>. */
 enum { NAMED = 48 };
 static const char *const arg_name[NAMED] = {
-    "a0",  "a1",  "a2",  "a3",  "a4",  "a5",  "a6",  "a7",  "a8",  "a9",  "a10", "a11", "a12", "a13", "a14", "a15",
-    "a16", "a17", "a18", "a19", "a20", "a21", "a22", "a23", "a24", "a25", "a26", "a27", "a28", "a29", "a30", "a31",
-    "a32", "a33", "a34", "a35", "a36", "a37", "a38", "a39", "a40", "a41", "a42", "a43", "a44", "a45", "a46", "a47",
+    "a0",  "a1",  "a2",  "a3",  "a4",  "a5",  "a6",  "a7",  "a8",  "a9",  "a10", "a11",
+    "a12", "a13", "a14", "a15", "a16", "a17", "a18", "a19", "a20", "a21", "a22", "a23",
+    "a24", "a25", "a26", "a27", "a28", "a29", "a30", "a31", "a32", "a33", "a34", "a35",
+    "a36", "a37", "a38", "a39", "a40", "a41", "a42", "a43", "a44", "a45", "a46", "a47",
 };
 
 static const char *const layout_text[] = {
@@ -40,8 +41,10 @@ static void add_axes(rg_text *text, uint32_t axes) {
 static void add_outs(rg_text *text, const rg_kdesc *desc, const rg_ksite *site) {
     for (int32_t i = 0; i < site->out_count; i++) {
         const rg_kout *out = &site->out[i];
-        if (out->arg >= 0) rg_text_add(text, " *   a%d = ", out->arg);
-        else rg_text_add(text, " *   row%d = ", out->row);
+        if (out->arg >= 0)
+            rg_text_add(text, " *   a%d = ", out->arg);
+        else
+            rg_text_add(text, " *   row%d = ", out->row);
         if (out->kind != RG_KOUT_STORE) {
             rg_text_add(text, "%s over", out_text[out->kind]);
             add_axes(text, out->axes);
@@ -61,7 +64,9 @@ static void add_index(rg_text *text, const rg_kgeom *geom, char out, char tap, i
     if (taps > 1 && geom->tap_mul != 1 && geom->tap_mul != -1)
         rg_text_add(text, "%d ", geom->tap_mul < 0 ? -geom->tap_mul : geom->tap_mul);
     if (taps > 1) rg_text_add(text, "%c", tap);
-    if (geom->off) rg_text_add(text, " %c %d", geom->off < 0 ? '-' : '+', geom->off < 0 ? -geom->off : geom->off);
+    if (geom->off)
+        rg_text_add(text, " %c %d", geom->off < 0 ? '-' : '+',
+                    geom->off < 0 ? -geom->off : geom->off);
     if (geom->div > 1) rg_text_add(text, ")/%d", geom->div);
 }
 
@@ -70,16 +75,22 @@ static void add_product(rg_text *text, const rg_kcontr *contr, bool wgrad) {
     add_index(text, &contr->gh, 'p', 'r', contr->r);
     add_index(text, &contr->gw, 'q', 's', contr->s);
     rg_text_add(text, ", c]");
-    if (wgrad) rg_text_add(text, " x1[n, p, q, k]");
-    else if (contr->w_arg >= 0) rg_text_add(text, " a%d[k, r, s, c]", contr->w_arg);
+    if (wgrad)
+        rg_text_add(text, " x1[n, p, q, k]");
+    else if (contr->w_arg >= 0)
+        rg_text_add(text, " a%d[k, r, s, c]", contr->w_arg);
 }
 
 static void add_anchor(rg_text *text, const rg_kdesc *desc) {
     static const char *const window[] = {"maximum", "sum", "gradient of the maximum"};
-    if (desc->kind == RG_K_WGRAD) rg_text_add(text, " *   a%d[k, r, s, c] = sum over n, p, q of ", desc->contr[0].w_arg);
-    else if (desc->kind == RG_K_CONV) rg_text_add(text, " *   acc0[n, p, q, k] = sum over r, s, c of ");
-    else if (desc->kind == RG_K_WINDOW) rg_text_add(text, " *   acc0[n, p, q, c] = %s over r, s of ", window[desc->window]);
-    else return;
+    if (desc->kind == RG_K_WGRAD)
+        rg_text_add(text, " *   a%d[k, r, s, c] = sum over n, p, q of ", desc->contr[0].w_arg);
+    else if (desc->kind == RG_K_CONV)
+        rg_text_add(text, " *   acc0[n, p, q, k] = sum over r, s, c of ");
+    else if (desc->kind == RG_K_WINDOW)
+        rg_text_add(text, " *   acc0[n, p, q, c] = %s over r, s of ", window[desc->window]);
+    else
+        return;
     for (int32_t i = 0; i < desc->contr_count; i++) {
         if (i) rg_text_add(text, "\n *     + ");
         add_product(text, &desc->contr[i], desc->kind == RG_K_WGRAD);
@@ -89,9 +100,11 @@ static void add_anchor(rg_text *text, const rg_kdesc *desc) {
 
 /* The operands x0, x1, ..., the anchor, then what is made of it. */
 static void add_formulas(rg_text *text, const rg_kdesc *desc) {
-    bool anchored = desc->kind == RG_K_CONV || desc->kind == RG_K_WGRAD || desc->kind == RG_K_WINDOW;
+    bool anchored =
+        desc->kind == RG_K_CONV || desc->kind == RG_K_WGRAD || desc->kind == RG_K_WINDOW;
     for (int32_t i = 0; i < desc->fin_count; i++)
-        rg_text_add(text, " *   fin%d = %s of the parts a%d\n", i, fin_text[desc->fin[i].kind], desc->fin[i].arg);
+        rg_text_add(text, " *   fin%d = %s of the parts a%d\n", i, fin_text[desc->fin[i].kind],
+                    desc->fin[i].arg);
     for (int32_t s = 0; s < desc->site_count; s++) {
         const rg_ksite *site = &desc->site[s];
         if (anchored && site->root >= 0) {
@@ -111,15 +124,29 @@ static void add_formulas(rg_text *text, const rg_kdesc *desc) {
 static void add_arg(rg_text *text, const rg_karg *arg, int32_t index) {
     rg_text_add(text, " *   a%-3d %s ", index, layout_text[arg->layout]);
     switch (arg->layout) {
-    case RG_LAYOUT_ACT: rg_text_add(text, "[N/16][%d][%d][16][%d]", arg->h, arg->w, arg->cp); break;
-    case RG_LAYOUT_VEC: rg_text_add(text, "[%d]", arg->cp); break;
-    case RG_LAYOUT_WEIGHT: rg_text_add(text, "[%d][%d][%d][%d][%d]", arg->kp / arg->kb, arg->r, arg->s, arg->c, arg->kb); break;
-    case RG_LAYOUT_WINO:
-        rg_text_add(text, "[%d][%d][%d][%d]", (arg->h + arg->r - 1) * (arg->h + arg->r - 1), arg->kp / arg->kb, arg->c, arg->kb);
+    case RG_LAYOUT_ACT:
+        rg_text_add(text, "[N/16][%d][%d][16][%d]", arg->h, arg->w, arg->cp);
         break;
-    case RG_LAYOUT_PART: rg_text_add(text, "[%d N/16][%d][%d]", arg->parts_per_block, arg->stats, arg->cp); break;
-    case RG_LAYOUT_PARTW: rg_text_add(text, "[%d N/16][%lld]", arg->parts_per_block, (long long)arg->length); break;
-    case RG_LAYOUT_FLAT: rg_text_add(text, "[%lld]", (long long)arg->length); break;
+    case RG_LAYOUT_VEC:
+        rg_text_add(text, "[%d]", arg->cp);
+        break;
+    case RG_LAYOUT_WEIGHT:
+        rg_text_add(text, "[%d][%d][%d][%d][%d]", arg->kp / arg->kb, arg->r, arg->s, arg->c,
+                    arg->kb);
+        break;
+    case RG_LAYOUT_WINO:
+        rg_text_add(text, "[%d][%d][%d][%d]", (arg->h + arg->r - 1) * (arg->h + arg->r - 1),
+                    arg->kp / arg->kb, arg->c, arg->kb);
+        break;
+    case RG_LAYOUT_PART:
+        rg_text_add(text, "[%d N/16][%d][%d]", arg->parts_per_block, arg->stats, arg->cp);
+        break;
+    case RG_LAYOUT_PARTW:
+        rg_text_add(text, "[%d N/16][%lld]", arg->parts_per_block, (long long)arg->length);
+        break;
+    case RG_LAYOUT_FLAT:
+        rg_text_add(text, "[%lld]", (long long)arg->length);
+        break;
     }
     rg_text_add(text, "%s%s\n", arg->read ? ", read" : "", arg->written ? ", written" : "");
 }
@@ -129,17 +156,19 @@ static void add_counts(rg_text *text, const rg_kdesc *desc) {
     double bytes = rg_kdesc_bytes(desc, 1);
     rg_text_add(text, " * A block of 16 images: %.4g MB of arguments", bytes / 1e6);
     if (flop > 0)
-        rg_text_add(text, ", %.4g GFLOP (%.4g inside the image), %.3g FLOP a byte", flop * RG_BLOCK / 1e9, useful * RG_BLOCK / 1e9,
-                    useful * RG_BLOCK / bytes);
+        rg_text_add(text, ", %.4g GFLOP (%.4g inside the image), %.3g FLOP a byte",
+                    flop * RG_BLOCK / 1e9, useful * RG_BLOCK / 1e9, useful * RG_BLOCK / bytes);
     rg_text_add(text, ".\n");
 }
 
 static void add_launch(rg_text *text, const rg_kvariant *variant) {
     rg_text_add(text, " * Variant %s, %s", variant->name, variant->isa);
     for (int32_t i = 0; i < variant->param_count; i++)
-        rg_text_add(text, "%s%s %d", i ? ", " : ": ", variant->param[i].name, variant->param[i].value);
-    rg_text_add(text, ". Tiles: %d a block of images, %d more. Scratch: %.4g KB a thread.\n", variant->tiles_per_block,
-                variant->tiles_fixed, (double)variant->scratch_floats * 4 / 1024);
+        rg_text_add(text, "%s%s %d", i ? ", " : ": ", variant->param[i].name,
+                    variant->param[i].value);
+    rg_text_add(text, ". Tiles: %d a block of images, %d more. Scratch: %.4g KB a thread.\n",
+                variant->tiles_per_block, variant->tiles_fixed,
+                (double)variant->scratch_floats * 4 / 1024);
 }
 
 void rg_emit_header(rg_text *text, const rg_kdesc *desc, const char *symbol) {

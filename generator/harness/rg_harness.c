@@ -23,7 +23,8 @@ static void expected_free(expected *want) {
     free(want->error);
 }
 
-static rg_status expected_new(rg_ctx *ctx, const rg_kdesc *desc, const rg_hdata *data, expected *want) {
+static rg_status expected_new(rg_ctx *ctx, const rg_kdesc *desc, const rg_hdata *data,
+                              expected *want) {
     *want = (expected){.count = desc->arg_count};
     size_t args = (size_t)desc->arg_count;
     want->value = calloc(args, sizeof *want->value);
@@ -44,14 +45,16 @@ static rg_status expected_new(rg_ctx *ctx, const rg_kdesc *desc, const rg_hdata 
 /* ---- the run ---- */
 
 /* Tiles in an order that depends on the seed: none may rely on another. */
-static rg_status run_tiles(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, uint64_t seed, rg_hdata *data) {
+static rg_status run_tiles(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, uint64_t seed,
+                           rg_hdata *data) {
     int32_t tiles = rg_harness_tiles(desc, data->ctrl.blocks);
     if (tiles < 1) return rg_fail(ctx, RG_E_INTERNAL, "kernel %s has no tiles", desc->name);
     uint32_t *order = calloc((size_t)tiles, sizeof *order);
     if (!order) return rg_nomem(ctx);
     rg_random_permutation(seed, 0, (uint32_t)tiles, order);
     unsigned state = rg_harness_flush();
-    for (int32_t i = 0; i < tiles; i++) kernel(data->arg, &data->ctrl, (int32_t)order[i], data->arg[desc->arg_count]);
+    for (int32_t i = 0; i < tiles; i++)
+        kernel(data->arg, &data->ctrl, (int32_t)order[i], data->arg[desc->arg_count]);
     rg_harness_unflush(state);
     free(order);
     return RG_OK;
@@ -75,17 +78,20 @@ static void trouble(comparison *cmp, const char *text) {
     if (!cmp->result->trouble) cmp->result->trouble = text ? text : "out of memory";
 }
 
-static void compare_values(comparison *cmp, const rg_hplace *at, double got, double want, double bound) {
+static void compare_values(comparison *cmp, const rg_hplace *at, double got, double want,
+                           double bound) {
     rg_harness_result *result = cmp->result;
     bool same = got == want || (isnan(got) && isnan(want));
     double off = same ? 0 : fabs(got - want), ratio = same ? 0 : off / bound;
     result->compared++;
     result->open += bound > cmp->rms;
-    if (cmp->rms > 0 && off / cmp->rms > result->error && bound <= cmp->rms) result->error = off / cmp->rms;
+    if (cmp->rms > 0 && off / cmp->rms > result->error && bound <= cmp->rms)
+        result->error = off / cmp->rms;
     if (ratio > result->worst) result->worst = ratio;
     if (off <= bound) return;
-    trouble(cmp, rg_arena_printf(cmp->ctx->arena, "argument %d at (%d %d %d %d): %.9g instead of %.9g, bound %.3g", cmp->arg, at->n,
-                                 at->h, at->w, at->c, got, want, bound));
+    trouble(cmp, rg_arena_printf(cmp->ctx->arena,
+                                 "argument %d at (%d %d %d %d): %.9g instead of %.9g, bound %.3g",
+                                 cmp->arg, at->n, at->h, at->w, at->c, got, want, bound));
 }
 
 static void add_square(void *user, const rg_hplace *at) {
@@ -98,7 +104,8 @@ static void add_square(void *user, const rg_hplace *at) {
 
 static void compare_element(void *user, const rg_hplace *at) {
     comparison *cmp = user;
-    compare_values(cmp, at, (double)cmp->got[at->index], cmp->want[at->index], cmp->error[at->index]);
+    compare_values(cmp, at, (double)cmp->got[at->index], cmp->want[at->index],
+                   cmp->error[at->index]);
 }
 
 /* ---- partial results ---- */
@@ -127,9 +134,12 @@ static void gather(const comparison *cmp, int64_t parts, int32_t c, double total
     total[1] = total[2] = 0;
     for (int64_t p = 0; p < parts; p++) {
         const float *at = cmp->got + p * arg->stats * arg->cp + c;
-        if (arg->stats == 3) merge(total, at, arg->cp);
-        else if (!max) total[0] += (double)*at;
-        else if (isnan(*at) || (double)*at > total[0]) total[0] = (double)*at;
+        if (arg->stats == 3)
+            merge(total, at, arg->cp);
+        else if (!max)
+            total[0] += (double)*at;
+        else if (isnan(*at) || (double)*at > total[0])
+            total[0] = (double)*at;
     }
 }
 
@@ -179,16 +189,19 @@ static void check_memory(comparison *cmp, const rg_hdata *data) {
     for (int32_t i = 0; i <= data->count; i++) {
         const rg_hbuffer *buffer = &data->buffer[i];
         if (!rg_hdata_zones_whole(data, i))
-            trouble(cmp, i == data->count ? "wrote outside the scratch memory"
-                                          : rg_arena_printf(cmp->ctx->arena, "wrote outside argument %d", i));
+            trouble(cmp, i == data->count
+                             ? "wrote outside the scratch memory"
+                             : rg_arena_printf(cmp->ctx->arena, "wrote outside argument %d", i));
         if (i == data->count || cmp->desc->arg[i].written) continue;
         rg_hash hash = rg_hash_bytes(buffer->data, (size_t)buffer->floats * sizeof(float));
         if (hash.high != buffer->hash.high || hash.low != buffer->hash.low)
-            trouble(cmp, rg_arena_printf(cmp->ctx->arena, "changed argument %d, which it may only read", i));
+            trouble(cmp, rg_arena_printf(cmp->ctx->arena,
+                                         "changed argument %d, which it may only read", i));
     }
 }
 
-static void compare_all(rg_ctx *ctx, const rg_kdesc *desc, const expected *want, rg_hdata *data, rg_harness_result *result) {
+static void compare_all(rg_ctx *ctx, const rg_kdesc *desc, const expected *want, rg_hdata *data,
+                        rg_harness_result *result) {
     comparison cmp = {.ctx = ctx, .desc = desc, .result = result};
     check_memory(&cmp, data);
     for (int32_t i = 0; i < desc->arg_count; i++) {
@@ -201,8 +214,8 @@ static void compare_all(rg_ctx *ctx, const rg_kdesc *desc, const expected *want,
     }
 }
 
-rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live, uint64_t seed,
-                           rg_harness_result *result) {
+rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
+                           uint64_t seed, rg_harness_result *result) {
     rg_hdata data = {0};
     expected want = {0};
     *result = (rg_harness_result){.passed = true};
@@ -210,7 +223,8 @@ rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kern
     rg_status status = rg_hdata_new(ctx, desc, live, &data);
     if (status == RG_OK) status = rg_hdata_fill(ctx, desc, seed, &data);
     if (status == RG_OK) status = expected_new(ctx, desc, &data, &want);
-    if (status == RG_OK) status = rg_kdesc_interpret_bound(ctx, desc, &data.ctrl, want.value, want.error);
+    if (status == RG_OK)
+        status = rg_kdesc_interpret_bound(ctx, desc, &data.ctrl, want.value, want.error);
     if (status == RG_OK) status = run_tiles(ctx, desc, kernel, seed, &data);
     if (status == RG_OK) compare_all(ctx, desc, &want, &data, result);
     expected_free(&want);

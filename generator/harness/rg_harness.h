@@ -1,4 +1,5 @@
-/* Checks and times one kernel: what `resgen verify`, `resgen bench` and the tests of the variants share. */
+/* Checks and times one kernel: what `resgen verify`, `resgen bench` and the tests of the variants
+ * share. */
 #ifndef RG_HARNESS_H
 #define RG_HARNESS_H
 
@@ -7,30 +8,36 @@
 
 typedef struct rg_harness_result {
     bool passed;
-    const char *trouble; /* one line where not passed: the element, or what was written that must not be. Owner: ctx's arena */
+    const char *trouble; /* one line where not passed: the element, or what was written that must
+                            not be. Owner: ctx's arena */
     double error;        /* largest difference, relative to the RMS of its tensor */
     double worst;        /* largest difference, relative to its bound: above 1 fails */
     int64_t compared;    /* elements */
-    int64_t open;        /* of these, elements with a bound above the RMS: a comparison too close to call stands before them */
+    int64_t open; /* of these, elements with a bound above the RMS: a comparison too close to call
+                     stands before them */
 } rg_harness_result;
 
-/* Runs a kernel on fresh random data, tile by tile in a shuffled order, and compares every result with rg_kdesc_interpret_bound.
+/* Runs a kernel on fresh random data, tile by tile in a shuffled order, and compares every result
+ * with rg_kdesc_interpret_bound.
  *
- * The bound is the interpreter's running error analysis: each sum of n numbers is charged min(n, 4 sqrt n) roundings of its terms'
- * magnitude, each operator one (the prelude's functions four), Winograd sums by the factor of their tile, and a comparison whose operands
- * come within their bounds counts as both ways.
- * Results start as NaN, and so do inputs' images beyond `live` and channels beyond c: what depends on them fails. Around each buffer and
- * the scratch memory stand red zones; inputs must come back unchanged. Partial results are gathered in their order first.
- * Errors: only what keeps the check from running (memory, a bad description); a wrong kernel is a result. */
-rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live, uint64_t seed,
-                           rg_harness_result *result) RG_CHECKED;
+ * The bound is the interpreter's running error analysis: each sum of n numbers is charged min(n, 4
+ * sqrt n) roundings of its terms' magnitude, each operator one (the prelude's functions four),
+ * Winograd sums by the factor of their tile, and a comparison whose operands come within their
+ * bounds counts as both ways. Results start as NaN, and so do inputs' images beyond `live` and
+ * channels beyond c: what depends on them fails. Around each buffer and the scratch memory stand
+ * red zones; inputs must come back unchanged. Partial results are gathered in their order first.
+ * Errors: only what keeps the check from running (memory, a bad description); a wrong kernel is a
+ * result. */
+rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
+                           uint64_t seed, rg_harness_result *result) RG_CHECKED;
 
 typedef struct rg_harness_times {
     double min_us, median_us; /* all tiles once */
 } rg_harness_times;
 
-/* Times a kernel over all its tiles with `threads` OpenMP threads, `runs` times after one that is not counted. */
-rg_status rg_harness_time(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live, int threads, int runs,
-                          rg_harness_times *times) RG_CHECKED;
+/* Times a kernel over all its tiles with `threads` OpenMP threads, `runs` times after one that is
+ * not counted. */
+rg_status rg_harness_time(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
+                          int threads, int runs, rg_harness_times *times) RG_CHECKED;
 
 #endif

@@ -73,7 +73,8 @@ bool rg_hdata_zones_whole(const rg_hdata *data, int32_t i) {
     const rg_hbuffer *buffer = &data->buffer[i];
     const float zone = from_bits(zone_bits), *after = buffer->data + buffer->floats;
     for (int j = 0; j < ZONE; j++)
-        if (memcmp(&buffer->block[j], &zone, sizeof zone) != 0 || memcmp(&after[j], &zone, sizeof zone) != 0)
+        if (memcmp(&buffer->block[j], &zone, sizeof zone) != 0 ||
+            memcmp(&after[j], &zone, sizeof zone) != 0)
             return false;
     return true;
 }
@@ -135,11 +136,21 @@ static void visit_run(int64_t count, rg_hvisit visit, void *user) {
 
 void rg_hvisit_elements(const rg_karg *arg, const rg_ctrl *ctrl, rg_hvisit visit, void *user) {
     switch (arg->layout) {
-    case RG_LAYOUT_ACT: visit_act(arg, ctrl->live, visit, user); break;
-    case RG_LAYOUT_VEC: visit_run(arg->c, visit, user); break;
-    case RG_LAYOUT_WEIGHT: visit_weight(arg, visit, user); break;
-    case RG_LAYOUT_WINO: visit_wino(arg, visit, user); break;
-    default: visit_run(rg_karg_floats(arg, ctrl->blocks), visit, user); break;
+    case RG_LAYOUT_ACT:
+        visit_act(arg, ctrl->live, visit, user);
+        break;
+    case RG_LAYOUT_VEC:
+        visit_run(arg->c, visit, user);
+        break;
+    case RG_LAYOUT_WEIGHT:
+        visit_weight(arg, visit, user);
+        break;
+    case RG_LAYOUT_WINO:
+        visit_wino(arg, visit, user);
+        break;
+    default:
+        visit_run(rg_karg_floats(arg, ctrl->blocks), visit, user);
+        break;
     }
 }
 
@@ -207,27 +218,36 @@ static void fill_element(void *user, const rg_hplace *place) {
     fill->data[place->index] = drawn(fill, place->index);
 }
 
-/* Moments: a whole count, the same in every channel; a mean; an M2 that belongs to a variance of [0.25, 1.25). */
+/* Moments: a whole count, the same in every channel; a mean; an M2 that belongs to a variance of
+ * [0.25, 1.25). */
 static void fill_moments(const filler *fill, const rg_karg *arg, int64_t parts) {
     for (int64_t p = 0; p < parts; p++)
         for (int32_t c = 0; c < arg->cp; c++) {
             float *at = fill->data + p * 3 * arg->cp + c;
-            float count = floorf(16 + 16 * rg_random_unit(fill->seed, RG_STREAM_TEST, fill->arg, (uint64_t)p));
+            float count = floorf(
+                16 + 16 * rg_random_unit(fill->seed, RG_STREAM_TEST, fill->arg, (uint64_t)p));
             at[0] = count;
             at[arg->cp] = 2 * drawn(fill, (p * 3 + 1) * arg->cp + c);
-            at[2 * arg->cp] = count * (1.25f - 0.5f * fabsf(drawn(fill, (p * 3 + 2) * arg->cp + c)));
+            at[2 * arg->cp] =
+                count * (1.25f - 0.5f * fabsf(drawn(fill, (p * 3 + 2) * arg->cp + c)));
         }
 }
 
 /* Transformed weights belong to real ones: a packing kernel's description says which. */
-static rg_status fill_wino(rg_ctx *ctx, const filler *fill, const rg_karg *arg, const rg_ctrl *ctrl) {
+static rg_status fill_wino(rg_ctx *ctx, const filler *fill, const rg_karg *arg,
+                           const rg_ctrl *ctrl) {
     rg_karg pair[2] = {*arg, *arg};
     pair[0].layout = RG_LAYOUT_WEIGHT;
     pair[0].read = pair[1].written = true;
-    rg_kdesc pack = {.kind = RG_K_PACK, .name = "harness_weights", .arg_count = 2, .arg = pair, .pack = RG_KPACK_WINO};
+    rg_kdesc pack = {.kind = RG_K_PACK,
+                     .name = "harness_weights",
+                     .arg_count = 2,
+                     .arg = pair,
+                     .pack = RG_KPACK_WINO};
     pack.index_arg = -1;
     int64_t from_count = rg_karg_floats(&pair[0], 1), to_count = rg_karg_floats(&pair[1], 1);
-    double *from = calloc((size_t)from_count, sizeof *from), *to = calloc((size_t)to_count, sizeof *to);
+    double *from = calloc((size_t)from_count, sizeof *from),
+           *to = calloc((size_t)to_count, sizeof *to);
     rg_status status = from && to ? RG_OK : rg_nomem(ctx);
     for (int64_t i = 0; status == RG_OK && i < from_count; i++) from[i] = (double)drawn(fill, i);
     if (status == RG_OK) status = rg_kdesc_interpret(ctx, &pack, ctrl, (double *const[]){from, to});

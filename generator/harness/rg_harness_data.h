@@ -24,7 +24,8 @@ rg_status rg_hdata_new(rg_ctx *ctx, const rg_kdesc *desc, int32_t live, rg_hdata
 void rg_hdata_free(rg_hdata *data);
 
 /* Contents of the arguments that are read. */
-rg_status rg_hdata_fill(rg_ctx *ctx, const rg_kdesc *desc, uint64_t seed, rg_hdata *data) RG_CHECKED;
+rg_status rg_hdata_fill(rg_ctx *ctx, const rg_kdesc *desc, uint64_t seed,
+                        rg_hdata *data) RG_CHECKED;
 /* false: the red zones of buffer i are not whole. */
 bool rg_hdata_zones_whole(const rg_hdata *data, int32_t i);
 

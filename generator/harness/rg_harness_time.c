@@ -17,7 +17,8 @@ static int by_size(const void *a, const void *b) {
     return (*x > *y) - (*x < *y);
 }
 
-static double run_once(const rg_kdesc *desc, rg_cpu_kernel kernel, const rg_hdata *data, int threads, float *const *scratch) {
+static double run_once(const rg_kdesc *desc, rg_cpu_kernel kernel, const rg_hdata *data,
+                       int threads, float *const *scratch) {
     int32_t tiles = rg_harness_tiles(desc, data->ctrl.blocks), next = 0;
     double start = now_us();
 #pragma omp parallel num_threads(threads)
@@ -50,8 +51,8 @@ static float **new_scratch(int64_t floats, int threads) {
     return scratch;
 }
 
-rg_status rg_harness_time(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live, int threads, int runs,
-                          rg_harness_times *times) {
+rg_status rg_harness_time(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
+                          int threads, int runs, rg_harness_times *times) {
     if (threads < 1 || runs < 1) return rg_fail(ctx, RG_E_USAGE, "timing needs a thread and a run");
     rg_hdata data = {0};
     float **scratch = new_scratch(desc->variant.scratch_floats, threads);

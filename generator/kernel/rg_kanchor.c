@@ -119,7 +119,8 @@ static void add_tap(const rg_kval *x, const double *w, int32_t c, int32_t k, dou
     }
 }
 
-/* Transformed weights of a dgrad were turned by 180 degrees before: tap r is their row r counted from the end. */
+/* Transformed weights of a dgrad were turned by 180 degrees before: tap r is their row r counted
+ * from the end. */
 static int64_t tap_of(const rg_kinterp *in, const rg_kcontr *contr, int32_t r, int32_t s) {
     bool wino = in->desc->arg[contr->w_arg].layout == RG_LAYOUT_WINO;
     if (wino && contr->gh.tap_mul < 0) r = contr->r - 1 - r;
@@ -229,8 +230,8 @@ rg_status rg_kinterp_wgrad(rg_kinterp *in, const rg_kval *x, const rg_kval *dy) 
 
 /* ---- WINDOW ---- */
 
-/* The first maximum in row order; a NaN wins, the last one if there are several, as in PyTorch. Its index is open (bound r*s) where another tap comes
- * within the bounds. */
+/* The first maximum in row order; a NaN wins, the last one if there are several, as in PyTorch. Its
+ * index is open (bound r*s) where another tap comes within the bounds. */
 static void window_max(const rg_kval *tap, const int32_t *number, int32_t count, rg_kval *max,
                        rg_kval *index, double open) {
     int32_t best = 0;

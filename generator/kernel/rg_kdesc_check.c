@@ -250,8 +250,7 @@ static rg_status check_anchor(const check *check) {
     for (int32_t i = 0; i < contrs; i++) RG_TRY(check_contr(check, i));
     if (desc->kind != RG_K_WINDOW) return RG_OK;
     bool grad = desc->window == RG_KWINDOW_MAXGRAD;
-    REQUIRE(check,
-            grad ? arg_fits(desc, &desc->site[0], desc->index_arg, true) : desc->index_arg == -1,
+    REQUIRE(check, !grad || arg_fits(desc, &desc->site[0], desc->index_arg, true),
             "argument of the maximum's index", desc->index_arg);
     return RG_OK;
 }
@@ -320,6 +319,10 @@ rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) {
             desc->site_count);
     REQUIRE(&check, desc->fin_count >= 0 && (desc->kind == RG_K_VEC || !desc->fin_count),
             "partial results", desc->fin_count);
+    REQUIRE(&check,
+            desc->index_arg == -1 ||
+                (desc->kind == RG_K_WINDOW && desc->window == RG_KWINDOW_MAXGRAD),
+            "index argument without a maximum's gradient", desc->index_arg);
     RG_TRY(check_args(&check));
     RG_TRY(check_kind(&check));
     for (check.site = 0; check.site < desc->site_count; check.site++)

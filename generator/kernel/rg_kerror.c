@@ -129,8 +129,8 @@ rg_kval rg_kacc_mean(const rg_kacc *acc) {
     return (rg_kval){acc->mean, (acc->sum_error + own) / acc->count};
 }
 
-/* M2 is a sum of squared differences from a tile's first value, which may be as far from the mean as any; an error of the shift enters
- * squared. */
+/* M2 is a sum of squared differences from a tile's first value, which may be as far from the mean
+ * as any; an error of the shift enters squared. */
 rg_kval rg_kacc_m2(const rg_kacc *acc) {
     double shift = rg_kacc_mean(acc).e;
     double squares = acc->m2 + acc->count * acc->reach * acc->reach;

@@ -41,5 +41,8 @@ typedef struct rg_optim {
 } rg_optim;
 /* root[0] the parameter, root[1..] the moments; *moments their number (Adam 2, SGD 1 with momentum, else 0). lr, bias corrections: CTRL leaves. */
 rg_status rg_optim_expr(const rg_optim *optim, rg_expr *expr, int32_t root[3], int32_t *moments) RG_CHECKED;
+/* The reference: step `step` (from 1) of the optimiser in double, learning rate and corrections too, on one tensor. */
+rg_status rg_optim_step(rg_ctx *ctx, const rg_optim *optim, uint64_t step, double *param, const double *grad,
+                        double *const moment[2], int64_t count) RG_CHECKED;
 
 #endif

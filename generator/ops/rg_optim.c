@@ -2,6 +2,8 @@
  * change from step to step: CTRL leaves. */
 #include "rg_ops.h"
 
+#include <math.h>
+
 static int32_t mul(rg_expr *e, int32_t a, int32_t b) {
     return rg_expr_binary(e, RG_EXPR_MUL, a, b);
 }
@@ -76,4 +78,51 @@ rg_status rg_optim_expr(const rg_optim *optim, rg_expr *expr, int32_t root[3], i
         if (root[i] < 0) return RG_E_NOMEM;
     }
     return RG_OK;
+}
+
+/* ---- the reference ---- */
+
+typedef struct step_leaves {
+    double value[4]; /* parameter, gradient, moments */
+    double ctrl[RG_CTRL_SCALARS];
+} step_leaves;
+
+static double step_leaf(void *user, rg_expr_op op, int32_t leaf) {
+    const step_leaves *leaves = user;
+    return op == RG_EXPR_CTRL ? leaves->ctrl[leaf] : leaves->value[leaf];
+}
+
+static void step_tensor(const rg_expr *expr, const int32_t root[3], int32_t moments,
+                        step_leaves *leaves, double *node, double *param, const double *grad,
+                        double *const moment[2], int64_t count) {
+    for (int64_t i = 0; i < count; i++) {
+        leaves->value[0] = param[i];
+        leaves->value[1] = grad[i];
+        for (int32_t m = 0; m < moments; m++) leaves->value[2 + m] = moment[m][i];
+        rg_expr_eval(expr, step_leaf, leaves, node);
+        param[i] = node[root[0]];
+        for (int32_t m = 0; m < moments; m++) moment[m][i] = node[root[1 + m]];
+    }
+}
+
+rg_status rg_optim_step(rg_ctx *ctx, const rg_optim *optim, uint64_t step, double *param,
+                        const double *grad, double *const moment[2], int64_t count) {
+    rg_arena *arena = rg_arena_new(); /* a step's tree must not stay in the permanent arena */
+    if (!arena) return rg_nomem(ctx);
+    rg_expr expr;
+    int32_t root[3], moments;
+    double *node = NULL;
+    rg_expr_init(&expr, arena);
+    rg_status status = rg_optim_expr(optim, &expr, root, &moments);
+    if (status == RG_OK && !(node = RG_NEW_ARRAY(arena, double, expr.count + 1)))
+        status = RG_E_NOMEM;
+    if (status == RG_OK) {
+        step_leaves leaves = {.ctrl = {[RG_CTRL_LR] = optim->lr,
+                                       [RG_CTRL_BC1] = 1 - pow(optim->beta1, (double)step),
+                                       [RG_CTRL_BC2] = 1 - pow(optim->beta2, (double)step),
+                                       [RG_CTRL_FIRST] = step <= 1}};
+        step_tensor(&expr, root, moments, &leaves, node, param, grad, moment, count);
+    }
+    rg_arena_free(arena);
+    return status == RG_OK ? RG_OK : rg_nomem(ctx);
 }

@@ -63,11 +63,9 @@ static bool same_form(rg_spec_call *call, rg_type a, rg_type b) {
     return false;
 }
 
-/* The common shape: an extent of 1 is repeated. */
-static bool broadcast(rg_spec_call *call, rg_type a, rg_type b, rg_type *common) {
-    *common = a;
+/* One shape, where an extent of 1 is repeated. */
+static bool same_shape(rg_spec_call *call, rg_type a, rg_type b) {
     for (int i = 0; i < 4; i++) {
-        if (a.dim[i] == 1) common->dim[i] = b.dim[i];
         if (a.dim[i] == b.dim[i] || a.dim[i] == 1 || b.dim[i] == 1) continue;
         rg_spec_call_error(call, RG_E_SHAPE, "expected operands of one shape, found %s and %s",
                            rg_spec_shape(call->b, a), rg_spec_shape(call->b, b));
@@ -83,8 +81,8 @@ static rg_spec_value build_binary(rg_spec_call *call) {
     if (rg_spec_call_is_dead(call)) return rg_spec_poison;
     bool both = !call->is_number[0] && !call->is_number[1];
     if (both) {
-        rg_type a = rg_spec_type(call, 0), b = rg_spec_type(call, 1), common;
-        if (!same_form(call, a, b) || !broadcast(call, a, b, &common)) return rg_spec_poison;
+        rg_type a = rg_spec_type(call, 0), b = rg_spec_type(call, 1);
+        if (!same_form(call, a, b) || !same_shape(call, a, b)) return rg_spec_poison;
     }
     rg_expr_init(&expr, call->b->ctx->arena);
     for (int i = 0; i < 2; i++) {

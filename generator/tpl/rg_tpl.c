@@ -17,7 +17,8 @@ static rg_status compile_template(rg_ctx *ctx, rg_tpl *tpl, const char *name) {
     return status;
 }
 
-/* template(name): the compiled template, made once. Upvalues: the rg_tpl, a table of those that were made. */
+/* template(name): the compiled template, made once. Upvalues: the rg_tpl, a table of those that
+ * were made. */
 static int template_by_name(lua_State *state) {
     rg_tpl *tpl = lua_touserdata(state, lua_upvalueindex(1));
     const char *name = luaL_checkstring(state, 1);
@@ -53,10 +54,12 @@ static void set_target(lua_State *state, const rg_target *target) {
     lua_setglobal(state, "t");
 }
 
-/* Runs an embedded Lua file with `args` arguments from the stack and leaves its result in the registry under its name. */
+/* Runs an embedded Lua file with `args` arguments from the stack and leaves its result in the
+ * registry under its name. */
 static rg_status run_file(rg_ctx *ctx, rg_tpl *tpl, const char *name, int args) {
     const rg_tpl_embedded *file = rg_tpl_find(name);
-    if (!file) return rg_fail(ctx, RG_E_INTERNAL, "there is no file '%s' among the templates", name);
+    if (!file)
+        return rg_fail(ctx, RG_E_INTERNAL, "there is no file '%s' among the templates", name);
     lua_State *state = rg_lua_state(tpl->lua);
     RG_TRY(rg_lua_compile(ctx, tpl->lua, file->data, file->length, name));
     lua_insert(state, -1 - args);
@@ -106,8 +109,10 @@ rg_status rg_tpl_open(rg_ctx *ctx, const rg_target *target, rg_tpl **result) {
     if (status == RG_OK && !tpl->isa) status = rg_nomem(ctx);
     tpl->ctx = ctx;
     if (status == RG_OK) status = fill_state(ctx, tpl, target);
-    if (status == RG_OK) *result = tpl;
-    else rg_tpl_close(tpl);
+    if (status == RG_OK)
+        *result = tpl;
+    else
+        rg_tpl_close(tpl);
     return status;
 }
 
@@ -124,13 +129,16 @@ rg_status rg_tpl_push_desc(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool 
     rg_text text = {0};
     rg_text_add(&text, "return ");
     rg_kdesc_print(&text, desc, with_variant);
-    rg_status status = text.failed ? rg_nomem(ctx) : rg_lua_compile(ctx, tpl->lua, text.data, text.length, desc->name);
+    rg_status status = text.failed
+                           ? rg_nomem(ctx)
+                           : rg_lua_compile(ctx, tpl->lua, text.data, text.length, desc->name);
     rg_text_free(&text);
     RG_TRY(status);
     return rg_lua_call(ctx, tpl->lua, 0, 1);
 }
 
-static rg_status render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol, rg_text *out) {
+static rg_status render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,
+                        rg_text *out) {
     lua_State *state = rg_lua_state(tpl->lua);
     rg_tpl_push_engine(tpl, "render");
     lua_pushstring(state, desc->variant.file);
@@ -143,8 +151,10 @@ static rg_status render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const ch
     return out->failed ? rg_nomem(ctx) : RG_OK;
 }
 
-rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol, rg_text *out) {
-    if (!desc->variant.name) return rg_fail(ctx, RG_E_INTERNAL, "kernel '%s' has no variant", desc->name);
+rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,
+                        rg_text *out) {
+    if (!desc->variant.name)
+        return rg_fail(ctx, RG_E_INTERNAL, "kernel '%s' has no variant", desc->name);
     tpl->ctx = ctx;
     rg_status status = render(ctx, tpl, desc, symbol, out);
     lua_settop(rg_lua_state(tpl->lua), 0);

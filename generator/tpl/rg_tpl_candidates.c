@@ -35,7 +35,8 @@ static bool read_params(rg_ctx *ctx, lua_State *state, rg_kvariant *variant) {
 }
 
 /* The candidate on top of the stack. */
-static rg_status read_candidate(rg_ctx *ctx, const rg_tpl *tpl, lua_State *state, rg_candidate *to) {
+static rg_status read_candidate(rg_ctx *ctx, const rg_tpl *tpl, lua_State *state,
+                                rg_candidate *to) {
     bool failed = false;
     rg_kvariant *variant = &to->variant;
     variant->name = get_text(ctx, state, "name", &failed);
@@ -64,14 +65,17 @@ static void set_dgrad(lua_State *state, bool dgrad) {
     lua_pop(state, 1);
 }
 
-static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_candidate **list, int32_t *count) {
+static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_candidate **list,
+                     int32_t *count) {
     lua_State *state = rg_lua_state(tpl->lua);
     rg_tpl_push_engine(tpl, "candidates");
     lua_getfield(state, LUA_REGISTRYINDEX, "variants.lua");
     RG_TRY(rg_tpl_push_desc(ctx, tpl, desc, false));
     RG_TRY(rg_lua_call(ctx, tpl->lua, 2, 1));
     *count = (int32_t)lua_rawlen(state, -1);
-    if (*count == 0) return rg_fail(ctx, RG_E_UNSUPPORTED, "no %s variant applies to kernel '%s'", tpl->isa, desc->name);
+    if (*count == 0)
+        return rg_fail(ctx, RG_E_UNSUPPORTED, "no %s variant applies to kernel '%s'", tpl->isa,
+                       desc->name);
     *list = RG_NEW_ARRAY(ctx->arena, rg_candidate, *count);
     if (!*list) return rg_nomem(ctx);
     for (int32_t i = 0; i < *count; i++) {
@@ -82,7 +86,8 @@ static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_candidat
     return RG_OK;
 }
 
-rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad, rg_candidate **list, int32_t *count) {
+rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
+                            rg_candidate **list, int32_t *count) {
     tpl->ctx = ctx;
     set_dgrad(rg_lua_state(tpl->lua), dgrad);
     rg_status status = ask(ctx, tpl, desc, list, count);

@@ -16,7 +16,8 @@ const char *rg_tpl_file(const char *name) {
 
 /* Files that are read for every template. */
 static bool is_shared(const char *name) {
-    return strcmp(name, "engine.lua") == 0 || strncmp(name, "lib", 3) == 0 || strncmp(name, "prelude_", 8) == 0;
+    return strcmp(name, "engine.lua") == 0 || strncmp(name, "lib", 3) == 0 ||
+           strncmp(name, "prelude_", 8) == 0;
 }
 
 static void add_file(rg_text *text, const rg_tpl_embedded *file) {
@@ -28,7 +29,8 @@ static void add_file(rg_text *text, const rg_tpl_embedded *file) {
 static void add_template(rg_text *text, const char *name, size_t length, int depth) {
     static const char mark[] = "include(\"";
     const rg_tpl_embedded *file = rg_tpl_embedded_files;
-    while (file->name && (strlen(file->name) != length || memcmp(file->name, name, length) != 0)) file++;
+    while (file->name && (strlen(file->name) != length || memcmp(file->name, name, length) != 0))
+        file++;
     if (!file->name || depth > 8) return;
     add_file(text, file);
     for (const char *at = file->data; (at = strstr(at, mark)) != NULL;) {

@@ -22,12 +22,15 @@ struct rg_tpl {
     char *isa;
 };
 
-/* Translates a template into a Lua chunk with the same number of lines, so that Lua's messages name the template's. The chunk is
- * called with a writer (templates/engine.lua) and a table p. Errors: RG_E_SYNTAX with the line of an unfinished ${. */
-rg_status rg_tpl_translate(rg_ctx *ctx, const char *text, const char *name, rg_text *lua) RG_CHECKED;
+/* Translates a template into a Lua chunk with the same number of lines, so that Lua's messages name
+ * the template's. The chunk is called with a writer (templates/engine.lua) and a table p. Errors:
+ * RG_E_SYNTAX with the line of an unfinished ${. */
+rg_status rg_tpl_translate(rg_ctx *ctx, const char *text, const char *name,
+                           rg_text *lua) RG_CHECKED;
 
 /* Leaves the description as a Lua table on the stack. */
-rg_status rg_tpl_push_desc(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool with_variant) RG_CHECKED;
+rg_status rg_tpl_push_desc(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc,
+                           bool with_variant) RG_CHECKED;
 
 /* Leaves function `name` of templates/engine.lua on the stack. */
 void rg_tpl_push_engine(rg_tpl *tpl, const char *name);

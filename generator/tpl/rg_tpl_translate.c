@@ -31,9 +31,12 @@ static const char *skip_string(const char *at, const char *end) {
 static const char *closing_brace(const char *at, const char *end) {
     int depth = 1;
     for (; at < end; at++) {
-        if (*at == '"' || *at == '\'') at = skip_string(at, end);
-        else if (*at == '{') depth++;
-        else if (*at == '}' && --depth == 0) return at;
+        if (*at == '"' || *at == '\'')
+            at = skip_string(at, end);
+        else if (*at == '{')
+            depth++;
+        else if (*at == '}' && --depth == 0)
+            return at;
         if (at >= end) break;
     }
     return NULL;

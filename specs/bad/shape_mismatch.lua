@@ -1,4 +1,4 @@
--- expect: specs/bad/shape_mismatch.lua:7: error[shape]: add 'block.add': expected operands of one shape, found [8,14,14] and [16,14,14] (at specs/lib/resnet.lua:18)
+-- expect: specs/bad/shape_mismatch.lua:7: error[shape]: add 'block.add': expected operands of one shape, found [8,14,14] and [16,14,14] (at specs/lib/resnet.lua:19)
 local residual = require("resnet").residual
 
 data {dataset = "synthetic", height = 16, width = 16, channels = 3, classes = 10}

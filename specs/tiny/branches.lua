@@ -1,16 +1,26 @@
--- As unlike a ResNet as the language allows: odd extents, channels that fill no vector, an odd batch, values with several
--- readers of different kinds.
+-- As unlike a ResNet as the language allows: odd extents, channels that fill no vector, an odd
+-- batch, values with several readers of different kinds.
 local bottleneck = require("resnet").bottleneck
 
-data {dataset = "synthetic", height = 17, width = 23, channels = 3, classes = 7, mean = {0.4, 0.5, 0.6}, std = 0.25}
-train {batch = 5, eval_batch = 5, epochs = 1, optimizer = "sgd", lr = 0.05, momentum = 0.9, nesterov = true}
+data {
+    dataset = "synthetic",
+    height = 17,
+    width = 23,
+    channels = 3,
+    classes = 7,
+    mean = {0.4, 0.5, 0.6},
+    std = 0.25,
+}
+train {batch = 5, epochs = 1, optimizer = "sgd", lr = 0.05, momentum = 0.9, nesterov = true}
 
--- Three branches joined by adds. The normalised value has two readers; the first convolution is used raw and normalised.
+-- Three branches joined by adds. The normalised value has two readers; the first convolution is
+-- used raw and normalised.
 local function three_branches(x)
     local raw = x:conv("raw", {out = 13, kernel = 3, pad = 1, bias = false})
     local normal = raw:bn("normal")
     local a = normal:relu():conv("left", {out = 13, kernel = {1, 3}, bias = false})
-    local b = normal:sigmoid():conv("middle", {out = 13, kernel = 1}):avgpool {kernel = {1, 3}, stride = 1}
+    local b = normal:sigmoid():conv("middle", {out = 13, kernel = 1})
+    b = b:avgpool {kernel = {1, 3}, stride = 1}
     local c = raw:tanh():maxpool {kernel = {1, 3}, stride = 1}
     return a + b + c
 end

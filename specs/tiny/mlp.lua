@@ -1,5 +1,5 @@
 -- Linear layers alone; one of them is normalised.
-data {dataset = "synthetic", height = 5, width = 6, channels = 3, classes = 3, mean = 0.5, std = 0.5}
+data {dataset = "synthetic", height = 5, width = 6, classes = 3, mean = 0.5, std = 0.5}
 train {batch = 16, epochs = 1, optimizer = "adam", lr = 1e-2}
 
 function network(x)                                                 -- [3,5,6]

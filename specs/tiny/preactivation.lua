@@ -1,7 +1,7 @@
 -- Pre-activation residuals: normalisation before the convolution, a sum that two layers read.
 local preactivation = require("resnet").preactivation
 
-data {dataset = "synthetic", height = 9, width = 8, channels = 3, classes = 10, mean = 0.5, std = 0.5}
+data {dataset = "synthetic", height = 9, width = 8, classes = 10, mean = 0.5, std = 0.5}
 train {batch = 17, eval_batch = 20, epochs = 1, optimizer = "adam", lr = 1e-3, weight_decay = 1e-4}
 
 function network(x)                                                 -- [3,9,8]

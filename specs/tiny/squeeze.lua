@@ -7,7 +7,7 @@ local function squeeze_excite(o)
     end
 end
 
-data {dataset = "synthetic", height = 10, width = 10, channels = 3, classes = 10, mean = 0.5, std = 0.5}
+data {dataset = "synthetic", height = 10, width = 10, classes = 10, mean = 0.5, std = 0.5}
 train {batch = 8, epochs = 1, optimizer = "adam", lr = 1e-3}
 
 function network(x)                                                 -- [3,10,10]

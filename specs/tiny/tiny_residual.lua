@@ -1,7 +1,7 @@
 -- The reference network in small: a stem, a residual, a downsampling residual, a head.
 local residual = require("resnet").residual
 
-data {dataset = "synthetic", height = 16, width = 16, channels = 3, classes = 10, mean = 0.5, std = 0.5}
+data {dataset = "synthetic", height = 16, width = 16, classes = 10, mean = 0.5, std = 0.5}
 train {batch = 4, eval_batch = 8, epochs = 2, optimizer = "adam", lr = 1e-3}
 
 function network(x)                                                 -- [3,16,16]

@@ -34,7 +34,8 @@ static int32_t add_arg(build *b, rg_karg arg, int flow) {
 }
 
 int32_t build_act(build *b, int32_t h, int32_t w, int32_t c, int flow) {
-    return add_arg(b, (rg_karg){.layout = RG_LAYOUT_ACT, .h = h, .w = w, .c = c, .cp = padded(b, c)}, flow);
+    return add_arg(
+        b, (rg_karg){.layout = RG_LAYOUT_ACT, .h = h, .w = w, .c = c, .cp = padded(b, c)}, flow);
 }
 
 int32_t build_vec(build *b, int32_t c, int flow) {
@@ -48,11 +49,15 @@ int32_t build_flat(build *b, int64_t length, int flow) {
 /* Two vectors a block where that leaves nothing over. */
 int32_t build_weight(build *b, int32_t k, int32_t r, int32_t s, int32_t c, int flow) {
     int32_t kp = round_up(k, b->vector), kb = kp % (2 * b->vector) == 0 ? 2 * b->vector : b->vector;
-    return add_arg(b, (rg_karg){.layout = RG_LAYOUT_WEIGHT, .k = k, .kp = kp, .kb = kb, .r = r, .s = s, .c = c}, flow);
+    return add_arg(
+        b,
+        (rg_karg){.layout = RG_LAYOUT_WEIGHT, .k = k, .kp = kp, .kb = kb, .r = r, .s = s, .c = c},
+        flow);
 }
 
 int32_t build_part(build *b, int32_t c, int32_t stats, int flow) {
-    rg_karg arg = {.layout = RG_LAYOUT_PART, .c = c, .cp = padded(b, c), .stats = stats, .parts_per_block = 5};
+    rg_karg arg = {
+        .layout = RG_LAYOUT_PART, .c = c, .cp = padded(b, c), .stats = stats, .parts_per_block = 5};
     return add_arg(b, arg, flow);
 }
 
@@ -97,7 +102,8 @@ void build_row(build *b, rg_kout_kind kind, int32_t root, int32_t row) {
     add_out(b, (rg_kout){kind, root, -1, RG_AXIS_C, row});
 }
 
-void build_contr(build *b, int32_t site, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh, rg_kgeom gw) {
+void build_contr(build *b, int32_t site, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh,
+                 rg_kgeom gw) {
     if (b->failed) return;
     b->desc->contr[b->desc->contr_count++] = (rg_kcontr){site, w_arg, r, s, gh, gw};
 }

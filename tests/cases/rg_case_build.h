@@ -28,7 +28,8 @@ int32_t build_fin(build *b, rg_kfin_kind kind, int32_t arg);
 rg_ksite *build_site(build *b, int32_t h, int32_t w, int32_t c);
 void build_out(build *b, rg_kout_kind kind, int32_t root, int32_t arg, uint32_t axes);
 void build_row(build *b, rg_kout_kind kind, int32_t root, int32_t row);
-void build_contr(build *b, int32_t site, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh, rg_kgeom gw);
+void build_contr(build *b, int32_t site, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh,
+                 rg_kgeom gw);
 
 /* Nodes of the site that was begun last. */
 int32_t ex_arg(build *b, int32_t i);

@@ -1,11 +1,13 @@
-/* Convolutions, forward and both gradients, with the prologues and epilogues of residual networks. */
+/* Convolutions, forward and both gradients, with the prologues and epilogues of residual networks.
+ */
 #include "rg_case_build.h"
 
 const rg_conv_shape rg_conv_shapes[] = {
     /*h  w   c   k  r  s  stride pad dilation */
-    {7, 5, 16, 32, 3, 3, 1, 1, 1}, {8, 9, 32, 16, 3, 3, 2, 1, 1},  {9, 9, 3, 16, 7, 7, 2, 0, 1},  {5, 5, 24, 48, 1, 1, 1, 0, 1},
-    {7, 7, 16, 24, 1, 1, 2, 0, 1}, {3, 3, 20, 10, 3, 3, 1, 0, 1},  {9, 8, 8, 16, 3, 3, 1, 2, 2},  {6, 6, 5, 7, 5, 3, 1, 1, 1},
-    {1, 1, 64, 10, 1, 1, 1, 0, 1}, {11, 11, 32, 32, 3, 3, 1, 1, 1}, {2, 2, 40, 80, 3, 3, 1, 1, 1},
+    {7, 5, 16, 32, 3, 3, 1, 1, 1},   {8, 9, 32, 16, 3, 3, 2, 1, 1}, {9, 9, 3, 16, 7, 7, 2, 0, 1},
+    {5, 5, 24, 48, 1, 1, 1, 0, 1},   {7, 7, 16, 24, 1, 1, 2, 0, 1}, {3, 3, 20, 10, 3, 3, 1, 0, 1},
+    {9, 8, 8, 16, 3, 3, 1, 2, 2},    {6, 6, 5, 7, 5, 3, 1, 1, 1},   {1, 1, 64, 10, 1, 1, 1, 0, 1},
+    {11, 11, 32, 32, 3, 3, 1, 1, 1}, {2, 2, 40, 80, 3, 3, 1, 1, 1},
 };
 const int32_t rg_conv_shape_count = sizeof rg_conv_shapes / sizeof *rg_conv_shapes;
 
@@ -27,14 +29,17 @@ typedef enum prologue { PLAIN, BNRELU, BNRELU_STORE, RESIDUAL_STORE, BN_GRAD } p
 
 /* relu(fma(y - mean, scale, beta)) */
 static int32_t bnrelu(build *b, int32_t x, int32_t c) {
-    int32_t mean = build_vec(b, c, READ), scale = build_vec(b, c, READ), beta = build_vec(b, c, READ);
+    int32_t mean = build_vec(b, c, READ), scale = build_vec(b, c, READ),
+            beta = build_vec(b, c, READ);
     int32_t centred = ex2(b, RG_EXPR_SUB, x, ex_arg(b, mean));
     return ex_relu(b, ex3(b, RG_EXPR_FMA, centred, ex_arg(b, scale), ex_arg(b, beta)));
 }
 
-/* scale * (dz - a - (y - mean) * b): what batch norm's gradient looks like from the next convolution. */
+/* scale * (dz - a - (y - mean) * b): what batch norm's gradient looks like from the next
+ * convolution. */
 static int32_t bn_grad(build *b, int32_t dz, int32_t h, int32_t w, int32_t c) {
-    int32_t y = build_act(b, h, w, c, READ), mean = build_vec(b, c, READ), first = build_vec(b, c, READ);
+    int32_t y = build_act(b, h, w, c, READ), mean = build_vec(b, c, READ),
+            first = build_vec(b, c, READ);
     int32_t second = build_vec(b, c, READ), scale = build_vec(b, c, READ);
     int32_t centred = ex2(b, RG_EXPR_SUB, ex_arg(b, y), ex_arg(b, mean));
     int32_t rest = ex2(b, RG_EXPR_MUL, centred, ex_arg(b, second));
@@ -46,10 +51,13 @@ static void add_prologue(build *b, prologue kind, int32_t arg, int32_t h, int32_
     rg_ksite *site = build_site(b, h, w, c);
     int32_t x = ex_arg(b, arg);
     if (kind == BNRELU || kind == BNRELU_STORE) x = bnrelu(b, x, c);
-    if (kind == RESIDUAL_STORE) x = ex_relu(b, ex2(b, RG_EXPR_ADD, bnrelu(b, x, c), ex_arg(b, build_act(b, h, w, c, READ))));
+    if (kind == RESIDUAL_STORE)
+        x = ex_relu(b,
+                    ex2(b, RG_EXPR_ADD, bnrelu(b, x, c), ex_arg(b, build_act(b, h, w, c, READ))));
     if (kind == BN_GRAD) x = bn_grad(b, x, h, w, c);
     site->root = x;
-    if (kind == BNRELU_STORE || kind == RESIDUAL_STORE) build_out(b, RG_KOUT_STORE, x, build_act(b, h, w, c, WRITE), 0);
+    if (kind == BNRELU_STORE || kind == RESIDUAL_STORE)
+        build_out(b, RG_KOUT_STORE, x, build_act(b, h, w, c, WRITE), 0);
 }
 
 /* ---- epilogues: the result is argument `y` ---- */
@@ -58,35 +66,42 @@ typedef enum epilogue { STORE, BIAS, MOMENTS, MASK_SUMS, ALL } epilogue;
 
 /* dz = acc * (a > 0), sum dz, sum dz * (y - mean) * invstd */
 static int32_t mask_sums(build *b, int32_t acc, int32_t h, int32_t w, int32_t c) {
-    int32_t a = build_act(b, h, w, c, READ), mean = build_vec(b, c, READ), invstd = build_vec(b, c, READ);
+    int32_t a = build_act(b, h, w, c, READ), mean = build_vec(b, c, READ),
+            invstd = build_vec(b, c, READ);
     int32_t centred = ex2(b, RG_EXPR_SUB, ex_arg(b, a), ex_arg(b, mean));
     int32_t mask = ex2(b, RG_EXPR_GT, ex_arg(b, a), ex_const(b, 0));
     int32_t dz = ex3(b, RG_EXPR_SELECT, mask, acc, ex_const(b, 0));
     int32_t xhat = ex2(b, RG_EXPR_MUL, centred, ex_arg(b, invstd));
     build_out(b, RG_KOUT_SUM, dz, build_part(b, c, 1, WRITE), RG_AXES_NHW);
-    build_out(b, RG_KOUT_SUM, ex2(b, RG_EXPR_MUL, dz, xhat), build_part(b, c, 1, WRITE), RG_AXES_NHW);
+    build_out(b, RG_KOUT_SUM, ex2(b, RG_EXPR_MUL, dz, xhat), build_part(b, c, 1, WRITE),
+              RG_AXES_NHW);
     return dz;
 }
 
 static void add_epilogue(build *b, epilogue kind, int32_t y, int32_t h, int32_t w, int32_t c) {
     build_site(b, h, w, c);
     int32_t acc = ex_leaf(b, RG_EXPR_ACC, 0);
-    if (kind == BIAS || kind == ALL) acc = ex_relu(b, ex2(b, RG_EXPR_ADD, acc, ex_arg(b, build_vec(b, c, READ))));
+    if (kind == BIAS || kind == ALL)
+        acc = ex_relu(b, ex2(b, RG_EXPR_ADD, acc, ex_arg(b, build_vec(b, c, READ))));
     if (kind == MASK_SUMS || kind == ALL) acc = mask_sums(b, acc, h, w, c);
     build_out(b, RG_KOUT_STORE, acc, y, 0);
-    if (kind == MOMENTS || kind == ALL) build_out(b, RG_KOUT_MOMENTS, acc, build_part(b, c, 3, WRITE), RG_AXES_NHW);
+    if (kind == MOMENTS || kind == ALL)
+        build_out(b, RG_KOUT_MOMENTS, acc, build_part(b, c, 3, WRITE), RG_AXES_NHW);
     if (kind == ALL) build_out(b, RG_KOUT_MAX, acc, build_part(b, c, 1, WRITE), RG_AXES_NHW);
 }
 
 /* ---- descriptions ---- */
 
-static bool conv(rg_arena *arena, int32_t vector, const rg_conv_shape *s, bool dgrad, prologue before, epilogue after, rg_case *to) {
+static bool conv(rg_arena *arena, int32_t vector, const rg_conv_shape *s, bool dgrad,
+                 prologue before, epilogue after, rg_case *to) {
     int32_t p = out_extent(s->h, s->r, s), q = out_extent(s->w, s->s, s);
     int32_t ih = dgrad ? p : s->h, iw = dgrad ? q : s->w, ic = dgrad ? s->k : s->c;
     int32_t oh = dgrad ? s->h : p, ow = dgrad ? s->w : q, oc = dgrad ? s->c : s->k;
     *to = (rg_case){.label = dgrad ? "dgrad" : "fprop", .dgrad = dgrad};
-    build b = build_new(arena, vector, &to->desc, RG_K_CONV, dgrad ? "conv2d_dgrad" : "conv2d_fprop");
-    int32_t x = build_act(&b, ih, iw, ic, READ), w = build_weight(&b, oc, s->r, s->s, ic, READ), y = build_act(&b, oh, ow, oc, WRITE);
+    build b =
+        build_new(arena, vector, &to->desc, RG_K_CONV, dgrad ? "conv2d_dgrad" : "conv2d_fprop");
+    int32_t x = build_act(&b, ih, iw, ic, READ), w = build_weight(&b, oc, s->r, s->s, ic, READ),
+            y = build_act(&b, oh, ow, oc, WRITE);
     add_prologue(&b, before, x, ih, iw, ic);
     rg_kgeom geom = dgrad ? backward(s) : forward(s);
     build_contr(&b, 0, w, s->r, s->s, geom, geom);
@@ -94,7 +109,8 @@ static bool conv(rg_arena *arena, int32_t vector, const rg_conv_shape *s, bool d
     return !b.failed;
 }
 
-static bool wgrad(rg_arena *arena, int32_t vector, const rg_conv_shape *s, prologue on_x, prologue on_dy, bool bias, rg_case *to) {
+static bool wgrad(rg_arena *arena, int32_t vector, const rg_conv_shape *s, prologue on_x,
+                  prologue on_dy, bool bias, rg_case *to) {
     int32_t p = out_extent(s->h, s->r, s), q = out_extent(s->w, s->s, s);
     *to = (rg_case){.label = "wgrad"};
     build b = build_new(arena, vector, &to->desc, RG_K_WGRAD, "conv2d_wgrad");
@@ -102,7 +118,9 @@ static bool wgrad(rg_arena *arena, int32_t vector, const rg_conv_shape *s, prolo
     int32_t dw = build_weight(&b, s->k, s->r, s->s, s->c, WRITE);
     add_prologue(&b, on_x, x, s->h, s->w, s->c);
     add_prologue(&b, on_dy, dy, p, q, s->k);
-    if (bias) build_out(&b, RG_KOUT_SUM, b.desc->site[1].root, build_part(&b, s->k, 1, WRITE), RG_AXES_NHW);
+    if (bias)
+        build_out(&b, RG_KOUT_SUM, b.desc->site[1].root, build_part(&b, s->k, 1, WRITE),
+                  RG_AXES_NHW);
     build_contr(&b, 0, dw, s->r, s->s, forward(s), forward(s));
     return !b.failed;
 }
@@ -119,13 +137,15 @@ bool rg_case_wgrad(rg_arena *arena, int32_t vector, const rg_conv_shape *shape, 
     return wgrad(arena, vector, shape, PLAIN, PLAIN, false, to);
 }
 
-/* A residual block's first convolution and its 1x1 shortcut add into one sum: two operands, two lists of taps. */
+/* A residual block's first convolution and its 1x1 shortcut add into one sum: two operands, two
+ * lists of taps. */
 static bool joined_dgrad(rg_arena *arena, int32_t vector, rg_case *to) {
     const rg_conv_shape three = {8, 7, 16, 32, 3, 3, 2, 1, 1}, one = {8, 7, 16, 32, 1, 1, 2, 0, 1};
     int32_t p = out_extent(8, 3, &three), q = out_extent(7, 3, &three);
     *to = (rg_case){.label = "dgrad of 3x3 and 1x1", .dgrad = true};
     build b = build_new(arena, vector, &to->desc, RG_K_CONV, "conv2d_dgrad_joined");
-    int32_t dy = build_act(&b, p, q, 32, READ), w3 = build_weight(&b, 16, 3, 3, 32, READ), dx = build_act(&b, 8, 7, 16, WRITE);
+    int32_t dy = build_act(&b, p, q, 32, READ), w3 = build_weight(&b, 16, 3, 3, 32, READ),
+            dx = build_act(&b, 8, 7, 16, WRITE);
     int32_t g = build_act(&b, p, q, 32, READ), w1 = build_weight(&b, 16, 1, 1, 32, READ);
     add_prologue(&b, BN_GRAD, dy, p, q, 32);
     add_prologue(&b, PLAIN, g, p, q, 32);
@@ -135,7 +155,8 @@ static bool joined_dgrad(rg_arena *arena, int32_t vector, rg_case *to) {
     return !b.failed;
 }
 
-/* Every shape with a prologue and an epilogue that change from one to the next; live images: part of a block, one, three. */
+/* Every shape with a prologue and an epilogue that change from one to the next; live images: part
+ * of a block, one, three. */
 void cases_conv(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) {
     static const prologue before[] = {PLAIN, BNRELU, BNRELU_STORE, RESIDUAL_STORE};
     static const epilogue after[] = {MOMENTS, STORE, MASK_SUMS, BIAS, ALL};
@@ -146,8 +167,10 @@ void cases_conv(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) 
         rg_case *at = &list[*count];
         ok &= conv(arena, vector, s, false, before[i % 4], after[i % 5], &at[0]);
         ok &= conv(arena, vector, s, true, i % 2 ? BN_GRAD : PLAIN, after[(i + 2) % 5], &at[1]);
-        ok &= wgrad(arena, vector, s, i % 2 ? BNRELU : PLAIN, i % 3 ? BN_GRAD : PLAIN, false, &at[2]);
-        ok &= wgrad(arena, vector, s, before[(i + 1) % 4], i % 2 ? PLAIN : BN_GRAD, i % 3 == 0, &at[3]);
+        ok &=
+            wgrad(arena, vector, s, i % 2 ? BNRELU : PLAIN, i % 3 ? BN_GRAD : PLAIN, false, &at[2]);
+        ok &= wgrad(arena, vector, s, before[(i + 1) % 4], i % 2 ? PLAIN : BN_GRAD, i % 3 == 0,
+                    &at[3]);
         at[0].optional = at[3].optional = true;
         for (int j = 0; j < 4; j++) at[j].live = live[(i + j) % 3];
         *count += 4;

@@ -30,12 +30,14 @@ static bool max_pool(rg_arena *arena, int32_t vector, const window *v, bool fuse
     *to = (rg_case){.label = fused ? "maximum with prologue" : "maximum"};
     build b = build_new(arena, vector, &to->desc, RG_K_WINDOW, "maxpool");
     to->desc.window = RG_KWINDOW_MAX;
-    int32_t x = build_act(&b, v->h, v->w, v->c, READ), y = build_act(&b, p, q, v->c, WRITE), index = build_act(&b, p, q, v->c, WRITE);
+    int32_t x = build_act(&b, v->h, v->w, v->c, READ), y = build_act(&b, p, q, v->c, WRITE),
+            index = build_act(&b, p, q, v->c, WRITE);
     rg_ksite *site = build_site(&b, v->h, v->w, v->c);
     site->root = ex_arg(&b, x);
     if (fused) {
         int32_t scale = build_vec(&b, v->c, READ), shift = build_vec(&b, v->c, READ);
-        site->root = ex_relu(&b, ex3(&b, RG_EXPR_FMA, site->root, ex_arg(&b, scale), ex_arg(&b, shift)));
+        site->root =
+            ex_relu(&b, ex3(&b, RG_EXPR_FMA, site->root, ex_arg(&b, scale), ex_arg(&b, shift)));
         build_out(&b, RG_KOUT_STORE, site->root, build_act(&b, v->h, v->w, v->c, WRITE), 0);
         build_out(&b, RG_KOUT_SUM, site->root, build_part(&b, v->c, 1, WRITE), RG_AXES_NHW);
     }
@@ -43,7 +45,9 @@ static bool max_pool(rg_arena *arena, int32_t vector, const window *v, bool fuse
     build_site(&b, p, q, v->c);
     build_out(&b, RG_KOUT_STORE, ex_leaf(&b, RG_EXPR_ACC, 0), y, 0);
     build_out(&b, RG_KOUT_STORE, ex_leaf(&b, RG_EXPR_ACC, 1), index, 0);
-    if (fused) build_out(&b, RG_KOUT_MOMENTS, ex_leaf(&b, RG_EXPR_ACC, 0), build_part(&b, v->c, 3, WRITE), RG_AXES_NHW);
+    if (fused)
+        build_out(&b, RG_KOUT_MOMENTS, ex_leaf(&b, RG_EXPR_ACC, 0), build_part(&b, v->c, 3, WRITE),
+                  RG_AXES_NHW);
     return !b.failed;
 }
 
@@ -76,21 +80,26 @@ static bool average(rg_arena *arena, int32_t vector, const window *v, bool grad,
     int32_t x = build_act(&b, ih, iw, v->c, READ), y = build_act(&b, oh, ow, v->c, WRITE);
     rg_ksite *site = build_site(&b, ih, iw, v->c);
     site->root = ex_arg(&b, x);
-    if (grad) backward(&b, v);
-    else forward(&b, v);
+    if (grad)
+        backward(&b, v);
+    else
+        forward(&b, v);
     build_site(&b, oh, ow, v->c);
-    int32_t mean = ex2(&b, RG_EXPR_MUL, ex_leaf(&b, RG_EXPR_ACC, 0), ex_const(&b, 1.0 / (v->taps * v->taps)));
+    int32_t mean =
+        ex2(&b, RG_EXPR_MUL, ex_leaf(&b, RG_EXPR_ACC, 0), ex_const(&b, 1.0 / (v->taps * v->taps)));
     build_out(&b, RG_KOUT_STORE, mean, y, 0);
     return !b.failed;
 }
 
 /* ---- runs ---- */
 
-/* Batch norm's finalisation: mean, 1/sqrt(var + eps), running variance with the unbiased estimate. */
+/* Batch norm's finalisation: mean, 1/sqrt(var + eps), running variance with the unbiased estimate.
+ */
 static bool finalise(rg_arena *arena, int32_t vector, int32_t c, rg_case *to) {
     *to = (rg_case){.label = "moments finalised"};
     build b = build_new(arena, vector, &to->desc, RG_K_VEC, "batch_norm_finalise");
-    int32_t part = build_part(&b, c, 3, READ), mean = build_vec(&b, c, WRITE), invstd = build_vec(&b, c, WRITE);
+    int32_t part = build_part(&b, c, 3, READ), mean = build_vec(&b, c, WRITE),
+            invstd = build_vec(&b, c, WRITE);
     int32_t running = build_vec(&b, c, READ), updated = build_vec(&b, c, WRITE);
     build_fin(&b, RG_KFIN_MEAN, part);
     build_fin(&b, RG_KFIN_M2, part);
@@ -102,7 +111,8 @@ static bool finalise(rg_arena *arena, int32_t vector, int32_t c, rg_case *to) {
     int32_t step = ex2(&b, RG_EXPR_SUB, unbiased, ex_arg(&b, running));
     build_out(&b, RG_KOUT_STORE, ex_leaf(&b, RG_EXPR_FIN, 0), mean, 0);
     build_out(&b, RG_KOUT_STORE, ex1(&b, RG_EXPR_RSQRT, var), invstd, 0);
-    build_out(&b, RG_KOUT_STORE, ex3(&b, RG_EXPR_FMA, step, ex_const(&b, 0.1), ex_arg(&b, running)), updated, 0);
+    build_out(&b, RG_KOUT_STORE, ex3(&b, RG_EXPR_FMA, step, ex_const(&b, 0.1), ex_arg(&b, running)),
+              updated, 0);
     return !b.failed;
 }
 
@@ -110,12 +120,14 @@ static bool finalise(rg_arena *arena, int32_t vector, int32_t c, rg_case *to) {
 static bool gathered(rg_arena *arena, int32_t vector, int32_t c, rg_case *to) {
     *to = (rg_case){.label = "parts gathered"};
     build b = build_new(arena, vector, &to->desc, RG_K_VEC, "gather");
-    int32_t one = build_part(&b, c, 1, READ), two = build_part(&b, 1, 1, READ), out = build_vec(&b, c, WRITE);
+    int32_t one = build_part(&b, c, 1, READ), two = build_part(&b, 1, 1, READ),
+            out = build_vec(&b, c, WRITE);
     build_fin(&b, RG_KFIN_SUM, one);
     build_fin(&b, RG_KFIN_MAX, one);
     build_fin(&b, RG_KFIN_SUM, two);
     build_site(&b, 1, 1, c);
-    int32_t sum = ex2(&b, RG_EXPR_MUL, ex_leaf(&b, RG_EXPR_FIN, 0), ex_leaf(&b, RG_EXPR_CTRL, RG_CTRL_INV_COUNT));
+    int32_t sum = ex2(&b, RG_EXPR_MUL, ex_leaf(&b, RG_EXPR_FIN, 0),
+                      ex_leaf(&b, RG_EXPR_CTRL, RG_CTRL_INV_COUNT));
     sum = ex2(&b, RG_EXPR_ADD, sum, ex_leaf(&b, RG_EXPR_FIN, 1));
     build_out(&b, RG_KOUT_STORE, ex2(&b, RG_EXPR_ADD, sum, ex_leaf(&b, RG_EXPR_FIN, 2)), out, 0);
     return !b.failed;
@@ -141,12 +153,15 @@ static bool adam(rg_arena *arena, int32_t vector, int64_t length, rg_case *to) {
     for (int i = 0; i < 3; i++) out[i] = build_flat(&b, length, WRITE);
     build_site(&b, 1, 1, (int32_t)length);
     int32_t g = ex_arg(&b, in[1]);
-    int32_t m = ex3(&b, RG_EXPR_FMA, ex2(&b, RG_EXPR_SUB, g, ex_arg(&b, in[2])), ex_const(&b, 0.1), ex_arg(&b, in[2]));
+    int32_t m = ex3(&b, RG_EXPR_FMA, ex2(&b, RG_EXPR_SUB, g, ex_arg(&b, in[2])), ex_const(&b, 0.1),
+                    ex_arg(&b, in[2]));
     int32_t square = ex2(&b, RG_EXPR_MUL, ex2(&b, RG_EXPR_MUL, g, g), ex_const(&b, 0.001));
     int32_t v = ex3(&b, RG_EXPR_FMA, ex_arg(&b, in[3]), ex_const(&b, 0.999), square);
-    int32_t root = ex1(&b, RG_EXPR_SQRT, ex2(&b, RG_EXPR_DIV, v, ex_leaf(&b, RG_EXPR_CTRL, RG_CTRL_BC2)));
-    int32_t step = ex2(&b, RG_EXPR_DIV, ex2(&b, RG_EXPR_DIV, m, ex_leaf(&b, RG_EXPR_CTRL, RG_CTRL_BC1)),
-                       ex2(&b, RG_EXPR_ADD, root, ex_const(&b, 1e-8)));
+    int32_t root =
+        ex1(&b, RG_EXPR_SQRT, ex2(&b, RG_EXPR_DIV, v, ex_leaf(&b, RG_EXPR_CTRL, RG_CTRL_BC2)));
+    int32_t step =
+        ex2(&b, RG_EXPR_DIV, ex2(&b, RG_EXPR_DIV, m, ex_leaf(&b, RG_EXPR_CTRL, RG_CTRL_BC1)),
+            ex2(&b, RG_EXPR_ADD, root, ex_const(&b, 1e-8)));
     int32_t moved = ex2(&b, RG_EXPR_MUL, step, ex_leaf(&b, RG_EXPR_CTRL, RG_CTRL_LR));
     build_out(&b, RG_KOUT_STORE, ex2(&b, RG_EXPR_SUB, ex_arg(&b, in[0]), moved), out[0], 0);
     build_out(&b, RG_KOUT_STORE, m, out[1], 0);
@@ -156,8 +171,10 @@ static bool adam(rg_arena *arena, int32_t vector, int64_t length, rg_case *to) {
 
 /* ---- packing ---- */
 
-static bool packed(rg_arena *arena, int32_t vector, rg_kpack kind, int32_t m, int32_t k, int32_t taps, int32_t c, rg_case *to) {
-    static const char *const label[] = {"weights turned", "weights transformed", "weights turned and transformed"};
+static bool packed(rg_arena *arena, int32_t vector, rg_kpack kind, int32_t m, int32_t k,
+                   int32_t taps, int32_t c, rg_case *to) {
+    static const char *const label[] = {"weights turned", "weights transformed",
+                                        "weights turned and transformed"};
     bool turn = kind != RG_KPACK_WINO;
     *to = (rg_case){.label = label[kind]};
     build b = build_new(arena, vector, &to->desc, RG_K_PACK, "pack");
@@ -194,7 +211,8 @@ static bool make_runs(rg_arena *arena, int32_t vector, rg_case *list, int32_t *c
         ok &= gathered(arena, vector, channels[i], at++);
     }
     ok &= weights_gathered(arena, vector, at++);
-    ok &= adam(arena, vector, 9999, at++) && adam(arena, vector, 8192, at++) && adam(arena, vector, 5, at++);
+    ok &= adam(arena, vector, 9999, at++) && adam(arena, vector, 8192, at++) &&
+          adam(arena, vector, 5, at++);
     for (rg_case *one = &list[*count]; one < at; one++) one->live = 35;
     *count = (int32_t)(at - list);
     return ok;
@@ -204,7 +222,8 @@ void cases_rest(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) 
     if (*count < 0) return;
     bool ok = make_windows(arena, vector, list, count) && make_runs(arena, vector, list, count);
     rg_case *at = &list[*count];
-    ok &= packed(arena, vector, RG_KPACK_TURN, 0, 24, 3, 20, at++) && packed(arena, vector, RG_KPACK_TURN, 0, 64, 1, 32, at++);
+    ok &= packed(arena, vector, RG_KPACK_TURN, 0, 24, 3, 20, at++) &&
+          packed(arena, vector, RG_KPACK_TURN, 0, 64, 1, 32, at++);
     for (int32_t m = 2; m <= 4; m += 2) {
         ok &= packed(arena, vector, RG_KPACK_WINO, m, 24, 3, 20, at++);
         ok &= packed(arena, vector, RG_KPACK_WINO_TURN, m, 40, 3, 32, at++);

@@ -1,4 +1,5 @@
-/* Kernel descriptions as test cases: one list for correctness, adjoints and support of every variant. */
+/* Kernel descriptions as test cases: one list for correctness, adjoints and support of every
+ * variant. */
 #ifndef RG_CASES_H
 #define RG_CASES_H
 
@@ -9,14 +10,15 @@ typedef struct rg_case {
     rg_kdesc desc; /* without a variant */
     int32_t live;  /* images to run with */
     bool dgrad;
-    bool optional; /* a store or a sum in a prologue: a variant may say that it cannot do it there */
+    bool
+        optional; /* a store or a sum in a prologue: a variant may say that it cannot do it there */
 } rg_case;
 
 /* All cases for vectors of `vector` floats. NULL when memory runs out. Owner: arena. */
 rg_case *rg_cases(rg_arena *arena, int32_t vector, int32_t *count);
 
-/* A plain convolution (NHWC sizes of its fprop) and its two gradients, for the adjoint identities: argument 0 the operand (wgrad: x), 1 the
- * weights (wgrad: dy), 2 the result. */
+/* A plain convolution (NHWC sizes of its fprop) and its two gradients, for the adjoint identities:
+ * argument 0 the operand (wgrad: x), 1 the weights (wgrad: dy), 2 the result. */
 typedef struct rg_conv_shape {
     int32_t h, w, c, k, r, s, stride, pad, dilation;
 } rg_conv_shape;
@@ -26,7 +28,8 @@ bool rg_case_fprop(rg_arena *arena, int32_t vector, const rg_conv_shape *shape, 
 bool rg_case_dgrad(rg_arena *arena, int32_t vector, const rg_conv_shape *shape, rg_case *to);
 bool rg_case_wgrad(rg_arena *arena, int32_t vector, const rg_conv_shape *shape, rg_case *to);
 
-/* Takes a variant into a description: parts of its reductions, partial or transformed weights. `wino_m` 0: as they are. */
+/* Takes a variant into a description: parts of its reductions, partial or transformed weights.
+ * `wino_m` 0: as they are. */
 void rg_case_settle(rg_kdesc *desc, const rg_kvariant *variant, int32_t wino_m);
 
 #endif
