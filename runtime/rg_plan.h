@@ -48,7 +48,8 @@ typedef struct rg_plan_kernel {
     rg_pname symbol;  /* C function; also file name and label */
     rg_pname key;     /* 32 hex digits */
     uint32_t tiles_per_block, tiles_fixed;
-    uint64_t scratch_bytes; /* a thread */
+    uint64_t scratch_bytes; /* a thread (cpu) */
+    uint32_t threads, shared_bytes; /* a block (cuda: a tile is a block of this many threads); else 0 */
     uint32_t arg_count;
     double flop_per_image; /* useful */
     double bytes_per_image;

@@ -111,6 +111,7 @@ local function candidate(row, place, description)
         name = row.name, file = row.template, place = place, param = parameters(plan.params),
         tiles_per_block = whole(plan, "tiles_per_block", 0), tiles_fixed = whole(plan, "tiles_fixed", 0),
         parts_per_block = whole(plan, "parts_per_block", 0), scratch_floats = whole(plan, "scratch_floats", 0),
+        threads = whole(plan, "threads", 0), shared_bytes = whole(plan, "shared_bytes", 0),
         complete = plan.complete ~= false, cost_us = plan.cost_us + 0.0,
         weights = plan.weights, wino_m = whole(plan, "wino_m", 0),
     }
@@ -129,7 +130,8 @@ end
 function engine.candidates(rows, description)
     local list = {}
     for place, row in ipairs(rows) do
-        if row.kind == description.kind and row.applies(description, t) then
+        local here = (row.target or "cpu") == t.name
+        if here and row.kind == description.kind and row.applies(description, t) then
             list[#list + 1] = candidate(row, place, description)
         end
     end

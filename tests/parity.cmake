@@ -10,3 +10,10 @@ target_link_libraries(rg_parity PUBLIC rg_driver ${RG_CMOCKA_LIB})
 rg_test(golden_tiny SEES rg_parity)
 rg_test(golden_notebook SEES rg_parity)
 rg_test(property SEES rg_parity TIMEOUT 1800)
+rg_test(determinism SEES rg_parity)
+
+# The program itself.
+rg_test(cli SEES rg_core ${RG_JANSSON_LIB})
+target_include_directories(test_cli PRIVATE ${RG_JANSSON_DIR})
+target_compile_definitions(test_cli PRIVATE RG_PROGRAM="$<TARGET_FILE:resgen>")
+add_dependencies(test_cli resgen)

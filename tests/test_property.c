@@ -191,7 +191,7 @@ static int run_seed(uint64_t seed, double *worst) {
     assert_false(p.network.text.failed);
     snprintf(path, sizeof path, "%s/network.lua", folder);
     write_text(path, p.network.text.data);
-    if (parity_try_open(&p.net, path, 0) != RG_OK)
+    if (parity_try_open(&p.net, path, 0, "native") != RG_OK)
         complain(&p, "does not compile:", p.net.ctx.first ? p.net.ctx.first->text : "", NAN, 0);
     else
         check_network(&p);

@@ -142,9 +142,13 @@ static void print_variant(rg_text *text, const rg_kvariant *variant) {
                     variant->param[i].value);
     rg_text_add(text,
                 "},\n    tiles_per_block = %d, tiles_fixed = %d, parts_per_block = %d, "
-                "scratch_floats = %lld, complete = %s},\n",
+                "scratch_floats = %lld, complete = %s",
                 variant->tiles_per_block, variant->tiles_fixed, variant->parts_per_block,
                 (long long)variant->scratch_floats, variant->complete ? "true" : "false");
+    if (variant->threads)
+        rg_text_add(text, ",\n    threads = %d, shared_bytes = %d", variant->threads,
+                    variant->shared_bytes);
+    rg_text_add(text, "},\n");
 }
 
 void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant) {

@@ -156,7 +156,9 @@ typedef struct rg_kvariant {
     int32_t tiles_per_block; /* tiles = tiles_per_block * blocks + tiles_fixed, handed out in any order */
     int32_t tiles_fixed;
     int32_t parts_per_block; /* parts that its reductions over N, H, W leave, per image block */
-    int64_t scratch_floats;  /* private to a thread */
+    int64_t scratch_floats;  /* private to a thread (cpu) */
+    int32_t threads;         /* of a block (cuda; a tile is a block); else 0 */
+    int32_t shared_bytes;    /* dynamic shared memory of a block (cuda); else 0 */
     bool complete;           /* WGRAD: false if it leaves PARTW */
     double cost_us;          /* the model's estimate at `cost_blocks` image blocks, two threads; not part of the key */
 } rg_kvariant;

@@ -266,7 +266,7 @@ static rg_status check_pack(const check *check) {
     REQUIRE(check, from->layout == RG_LAYOUT_WEIGHT && from->read && to->written, "flow of pack",
             0);
     REQUIRE(check, to->layout == (desc->pack == RG_KPACK_TURN ? RG_LAYOUT_WEIGHT : RG_LAYOUT_WINO),
-            "layout of pack", to->layout);
+            "layout of pack", (int32_t)to->layout);
     REQUIRE(check,
             to->r == from->r && to->s == from->s && to->k == (turn ? from->c : from->k) &&
                 to->c == (turn ? from->k : from->c),

@@ -44,6 +44,8 @@ static uint32_t put_kernel(assembler *as, const rg_launch *launch) {
         .tiles_per_block = (uint32_t)variant->tiles_per_block,
         .tiles_fixed = (uint32_t)variant->tiles_fixed,
         .scratch_bytes = (uint64_t)variant->scratch_floats * 4,
+        .threads = (uint32_t)variant->threads,
+        .shared_bytes = (uint32_t)variant->shared_bytes,
         .arg_count = (uint32_t)launch->desc.arg_count,
         .flop_per_image = rg_kdesc_flop(&launch->desc, false),
         .bytes_per_image = rg_kdesc_bytes(&launch->desc, launch->blocks) / (launch->blocks * RG_BLOCK),

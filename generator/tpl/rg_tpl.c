@@ -48,6 +48,7 @@ static void set_target(lua_State *state, const rg_target *target) {
     set_text(state, "name", target->name);
     set_text(state, "isa", target->isa);
     set_integer(state, "vector", target->vector);
+    set_integer(state, "arch", target->arch);
     set_integer(state, "max_blocks", target->max_blocks);
     set_integer(state, "ctrl_scalars", RG_CTRL_SCALARS);
     if (target->only) set_text(state, "only", target->only);

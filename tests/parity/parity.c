@@ -25,8 +25,8 @@ void *parity_alloc(size_t count, size_t size) {
 
 /* ---- compiling and building ---- */
 
-rg_status parity_try_open(parity *p, const char *spec, uint32_t batch) {
-    *p = (parity){.cli = {.command = "train", .spec = spec, .target = "cpu", .device = "cpu", .isa = "native",
+rg_status parity_try_open(parity *p, const char *spec, uint32_t batch, const char *isa) {
+    *p = (parity){.cli = {.command = "train", .spec = spec, .target = "cpu", .device = "cpu", .isa = isa,
                           .cache = RG_BINARY_DIR "/parity-cache", .optimise = 1, .quiet = true, .batch = batch}};
     p->job = (rg_job){.ctx = &p->ctx, .cli = &p->cli};
 #ifdef RG_SANITIZED_KERNELS
@@ -45,7 +45,7 @@ rg_status parity_try_open(parity *p, const char *spec, uint32_t batch) {
 }
 
 void parity_open(parity *p, const char *spec, uint32_t batch) {
-    must(p, parity_try_open(p, spec, batch));
+    must(p, parity_try_open(p, spec, batch, "native"));
 }
 
 void parity_build(parity *p, int threads) {

@@ -33,8 +33,8 @@ typedef struct parity_batch {
 
 /* Compiles; `batch` 0: the spec's. Paths are relative to the root of the sources. */
 void parity_open(parity *p, const char *spec, uint32_t batch);
-/* The same without failing: the status and the context tell. */
-rg_status parity_try_open(parity *p, const char *spec, uint32_t batch);
+/* The same for an instruction set ("native") and without failing: the status and the context tell. */
+rg_status parity_try_open(parity *p, const char *spec, uint32_t batch, const char *isa);
 /* Builds the kernels quickly (-O1) in a cache of the build tree. */
 void parity_build(parity *p, int threads);
 /* Another executor over the kernels that are built. */

@@ -1,0 +1,380 @@
+/* The command as its users meet it: exit codes, one clear line for each failure, output that other
+ * programs can read. Runs the program itself. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "rg_core.h"
+
+#define FOLDER RG_BINARY_DIR "/test_cli"
+#define SPEC "specs/tiny/mlp.lua"
+/* Quick kernels in a cache that the tests of this build share. */
+#define QUICK "--optimise=1", "--cache=" RG_BINARY_DIR "/parity-cache"
+
+enum { MOST = 16, OUTPUT = 1 << 16 };
+
+typedef struct result {
+    int code; /* 128 + signal where one ended it */
+    char out[OUTPUT], err[OUTPUT];
+} result;
+
+static result last;
+
+/* ---- running ---- */
+
+static int open_for_child(const char *name) {
+    int file = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(file >= 0);
+    return file;
+}
+
+static pid_t start(char *const *argv, char *const *envp, int out, int err) {
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child > 0) return child;
+    if (dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(126);
+    execve(RG_PROGRAM, argv, envp);
+    _exit(127);
+}
+
+static int wait_for(pid_t child) {
+    int status;
+    while (waitpid(child, &status, 0) < 0) assert_int_equal(errno, EINTR);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void slurp(const char *name, char *to) {
+    FILE *file = fopen(name, "r");
+    assert_non_null(file);
+    to[fread(to, 1, OUTPUT - 1, file)] = '\0';
+    fclose(file);
+}
+
+static void run_in(char *const *envp, const char *const *words) {
+    char *argv[MOST + 2] = {RG_PROGRAM};
+    for (int i = 0; words[i]; i++) {
+        assert_true(i < MOST);
+        argv[i + 1] = (char *)(uintptr_t)words[i];
+    }
+    int out = open_for_child(FOLDER "/out"), err = open_for_child(FOLDER "/err");
+    last.code = wait_for(start(argv, envp, out, err));
+    close(out);
+    close(err);
+    slurp(FOLDER "/out", last.out);
+    slurp(FOLDER "/err", last.err);
+}
+
+#define RUN(...) run_in(environ, (const char *const[]){__VA_ARGS__, NULL})
+
+/* ---- expectations ---- */
+
+static void show(void) {
+    print_error("exit code %d\n-- output:\n%s-- errors:\n%s", last.code, last.out, last.err);
+}
+
+/* This code, and one line on standard error that holds `text`. */
+static void expect_line(int code, const char *text) {
+    size_t length = strlen(last.err);
+    bool one = length > 1 && strchr(last.err, '\n') == last.err + length - 1;
+    if (last.code == code && one && strstr(last.err, text)) return;
+    show();
+    fail_msg("expected exit code %d and one line with '%s'", code, text);
+}
+
+static void expect_done(void) {
+    if (last.code == 0 && last.err[0] == '\0') return;
+    show();
+    fail_msg("expected exit code 0 and no errors");
+}
+
+static void write_bytes(const char *path, const void *bytes, size_t length) {
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, length, file), length);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void write_text(const char *path, const char *text) {
+    write_bytes(path, text, strlen(text));
+}
+
+/* ---- usage ---- */
+
+static void test_help_is_no_error(void **state) {
+    (void)state;
+    RUN("--help");
+    expect_done();
+    assert_non_null(strstr(last.out, "usage: resgen SPEC.lua"));
+    assert_non_null(strstr(last.out, "--no-shuffle"));
+    run_in(environ, (const char *const[]){NULL});
+    assert_int_equal(last.code, 2);
+    assert_non_null(strstr(last.err, "usage: resgen SPEC.lua"));
+}
+
+static void test_wrong_options_are_usage_errors(void **state) {
+    (void)state;
+    static const char *const cases[][4] = {
+        {SPEC, "--frob", NULL, "--frob"},
+        {SPEC, "--threads", NULL, "--threads"},
+        {SPEC, "--threads=0", NULL, "--threads=0: expected a whole number from 1 to 256"},
+        {SPEC, "--batch=5x", NULL, "--batch=5x: expected a whole number"},
+        {SPEC, "--seed=-1", NULL, "--seed=-1"},
+        {SPEC, "--seed=99999999999999999999", NULL, "--seed=99999999999999999999"},
+        {SPEC, "--steps=0", NULL, "--steps=0"},
+        {SPEC, "--target=fpga", NULL, "--target=fpga: expected cpu"},
+        {SPEC, "--device=abacus", NULL, "--device=abacus"},
+        {SPEC, "--isa=sse", NULL, "--isa=sse: expected avx2"},
+        {SPEC, "--dump=everything", NULL, "--dump=everything: expected spec"},
+        {"frobnicate", SPEC, NULL, "unknown command 'frobnicate'"},
+        {"train", SPEC, "other.lua", "'other.lua' is too much"},
+        {"train", NULL, NULL, "no spec"},
+        {"eval", SPEC, NULL, "--init=FILE"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        run_in(environ, (const char *const[]){cases[i][0], cases[i][1], cases[i][1] ? cases[i][2] : NULL, NULL});
+        expect_line(2, cases[i][3]);
+    }
+}
+
+/* ---- specs and data ---- */
+
+static void test_missing_or_wrong_spec_says_where(void **state) {
+    (void)state;
+    RUN("no/such/spec.lua");
+    expect_line(1, "no/such/spec.lua");
+    RUN("specs/bad/unknown_option.lua");
+    expect_line(1, "specs/bad/unknown_option.lua:");
+    RUN("specs/tiny");
+    assert_int_equal(last.code, 2);
+    assert_int_equal(mkdir(FOLDER "/folder.lua", 0700) == 0 || errno == EEXIST, 1);
+    RUN(FOLDER "/folder.lua");
+    expect_line(1, "folder.lua");
+}
+
+static void test_missing_and_truncated_data_are_named(void **state) {
+    (void)state;
+    static const uint8_t bytes[3073 + 100] = {1};
+    RUN("train", SPEC, "--data=" FOLDER "/nowhere", QUICK);
+    expect_line(1, FOLDER "/nowhere");
+    assert_int_equal(mkdir(FOLDER "/data", 0700) == 0 || errno == EEXIST, 1);
+    write_bytes(FOLDER "/data/data_batch_1.bin", bytes, sizeof bytes);
+    RUN("train", SPEC, "--data=" FOLDER "/data", QUICK);
+    expect_line(1, "data_batch_1.bin");
+    write_bytes(FOLDER "/data/data_batch_1.bin", bytes, 3073);
+    RUN("train", SPEC, "--data=" FOLDER "/data", QUICK);
+    expect_line(1, "data_batch_2.bin");
+}
+
+/* ---- checkpoints ---- */
+
+/* A safetensors file whose header is this JSON, with `zeros` bytes behind it. */
+static void write_tensors(const char *path, const char *json, size_t zeros) {
+    rg_text text = {0};
+    uint64_t length = strlen(json);
+    rg_text_add_bytes(&text, &length, sizeof length);
+    rg_text_add_bytes(&text, json, strlen(json));
+    for (size_t i = 0; i < zeros; i++) rg_text_add_bytes(&text, "", 1);
+    assert_false(text.failed);
+    write_bytes(path, text.data, text.length);
+    rg_text_free(&text);
+}
+
+static void expect_refused(const char *text) {
+    RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/bad.safetensors", QUICK);
+    expect_line(1, text);
+    assert_non_null(strstr(last.err, "bad.safetensors"));
+}
+
+static void test_wrong_checkpoints_are_refused_by_name(void **state) {
+    (void)state;
+    RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/none.safetensors", QUICK);
+    expect_line(1, "none.safetensors");
+    write_tensors(FOLDER "/bad.safetensors", "{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}", 12);
+    expect_refused("fc1.weight"); /* missing name */
+    write_tensors(FOLDER "/bad.safetensors", "{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}", 16);
+    expect_refused("classifier.bias"); /* bytes that are not shape times type */
+    write_tensors(FOLDER "/bad.safetensors", "{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}", 11);
+    expect_refused("classifier.bias"); /* past the end of the file */
+    write_text(FOLDER "/bad.safetensors", "\xff\xff\xff\xff\xff\xff\xff\x7f{}"); /* a header longer than the file */
+    expect_refused("header");
+    write_text(FOLDER "/bad.safetensors", "abc");
+    expect_refused("bad.safetensors");
+}
+
+/* What `train` saved, with one tensor's shape turned round. */
+static void test_wrong_shape_is_refused_by_name(void **state) {
+    (void)state;
+    RUN("train", SPEC, "--data=synthetic", "--steps=2", "--save=" FOLDER "/good.safetensors", QUICK);
+    expect_done();
+    rg_ctx ctx;
+    rg_safetensors file;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    assert_int_equal(rg_safetensors_read(&ctx, FOLDER "/good.safetensors", &file), RG_OK);
+    for (uint32_t i = 0; i < file.count; i++) {
+        rg_tensor_entry *entry = &file.entry[i];
+        if (strcmp(entry->name, "fc2.weight") != 0) continue;
+        uint64_t first = entry->shape[0];
+        entry->shape[0] = entry->shape[1];
+        entry->shape[1] = first;
+    }
+    assert_int_equal(rg_safetensors_write(&ctx, FOLDER "/bad.safetensors", &file), RG_OK);
+    rg_ctx_free(&ctx);
+    expect_refused("fc2.weight");
+}
+
+/* ---- compilers ---- */
+
+static void test_missing_compiler_is_one_line_that_says_what_to_install(void **state) {
+    (void)state;
+    static char *const empty[] = {"PATH=", "HOME=" FOLDER, NULL};
+    RUN(SPEC, "--cc=/nonexistent", "--cache=" FOLDER "/cache");
+    expect_line(1, "/nonexistent");
+    assert_non_null(strstr(last.err, "gcc"));
+    run_in(empty, (const char *const[]){SPEC, "--cache=" FOLDER "/cache", NULL});
+    expect_line(1, "no C compiler");
+    RUN(SPEC, "--cc=/bin/false", "--cache=" FOLDER "/cache");
+    expect_line(1, "/bin/false");
+}
+
+/* ---- training that goes wrong or is stopped ---- */
+
+static void test_loss_that_is_no_number_stops_at_its_step(void **state) {
+    (void)state;
+    write_text(FOLDER "/explode.lua", "data {dataset = 'synthetic', height = 5, width = 6, channels = 3, classes = 3}\n"
+                                      "train {batch = 16, epochs = 1, optimizer = 'sgd', lr = 1e30}\n"
+                                      "function network(x)\n"
+                                      "    return x:flatten():linear('a', {out = 8}):linear('b', {out = 3})\n"
+                                      "end\n");
+    RUN("train", FOLDER "/explode.lua", "--data=synthetic", "--steps=20", "--save=" FOLDER "/explode.safetensors", QUICK);
+    expect_line(1, "step 1;");
+    assert_non_null(strstr(last.err, "error[numeric]: loss is "));
+    assert_non_null(strstr(last.err, "1e+30"));
+    assert_int_not_equal(access(FOLDER "/explode.safetensors", F_OK), 0); /* nothing is saved */
+    RUN("train", FOLDER "/explode.lua", "--data=synthetic", "--steps=20", "--device=reference");
+    expect_line(1, "error[numeric]: loss is ");
+}
+
+/* The signal comes once the first step has been told. */
+static void test_interrupted_training_saves_and_says_so(void **state) {
+    (void)state;
+    char *argv[] = {RG_PROGRAM, "train", SPEC, "--data=synthetic", "--steps=1000", "--epochs=1000",
+                    "--save=" FOLDER "/stopped.safetensors", QUICK, NULL};
+    int pipes[2];
+    char text[4096], line[512];
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    int err = open_for_child(FOLDER "/err");
+    pid_t child = start(argv, environ, pipes[1], err);
+    close(pipes[1]);
+    close(err);
+    FILE *out = fdopen(pipes[0], "r");
+    assert_non_null(out);
+    while (fgets(line, sizeof line, out) && !strstr(line, "step 0 ")) {}
+    assert_int_equal(kill(child, SIGINT), 0);
+    while (fread(text, 1, sizeof text, out) > 0) {}
+    fclose(out);
+    last.code = wait_for(child);
+    last.out[0] = '\0';
+    slurp(FOLDER "/err", last.err);
+    expect_line(130, "saved '" FOLDER "/stopped.safetensors'");
+    RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/stopped.safetensors", QUICK);
+    expect_done();
+}
+
+/* ---- JSON ---- */
+
+/* Each line is an object with a number `key`. */
+static void expect_json_lines(const char *key, int least) {
+    int count = 0;
+    char *next, *line = strtok_r(last.out, "\n", &next);
+    for (; line; line = strtok_r(NULL, "\n", &next), count++) {
+        json_error_t error;
+        json_t *value = json_loads(line, 0, &error);
+        if (!value) fail_msg("%s: %s", error.text, line);
+        assert_true(json_is_number(json_object_get(value, key)));
+        json_decref(value);
+    }
+    assert_true(count >= least);
+}
+
+static void test_json_output_is_json(void **state) {
+    (void)state;
+    RUN("train", SPEC, "--data=synthetic", "--steps=3", "--json", "--save=" FOLDER "/json.safetensors", QUICK);
+    expect_done();
+    expect_json_lines("train_loss", 1);
+    RUN("eval", SPEC, "--data=synthetic", "--json", "--init=" FOLDER "/json.safetensors", QUICK);
+    expect_done();
+    expect_json_lines("accuracy", 1);
+    RUN("verify", SPEC, "--json", QUICK);
+    expect_done();
+    expect_json_lines("error", 5);
+    RUN("bench", SPEC, "--step", "--json", QUICK);
+    expect_done();
+    json_t *value = json_loads(last.out, 0, NULL);
+    assert_true(json_is_array(json_object_get(value, "step_ms")));
+    json_decref(value);
+}
+
+/* ---- the build command ---- */
+
+static void test_build_prints_the_layers_and_leaves_the_sources(void **state) {
+    (void)state;
+    RUN(SPEC, "--out=" FOLDER "/sources", QUICK);
+    expect_done();
+    assert_non_null(strstr(last.out, "classifier"));
+    assert_non_null(strstr(last.out, "parameters"));
+    assert_int_equal(access(FOLDER "/sources/MANIFEST", R_OK), 0);
+    RUN(SPEC, "--out=" FOLDER "/sources", "--quiet", QUICK);
+    expect_done();
+    assert_string_equal(last.out, "");
+}
+
+static void test_every_stage_can_be_dumped(void **state) {
+    (void)state;
+    static const char *const stages[] = {"spec", "grad", "decompose", "fold", "simplify",
+                                         "fuse", "select", "schedule", "kernels", "plan"};
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        char option[64];
+        snprintf(option, sizeof option, "--dump=%s", stages[i]);
+        RUN(SPEC, option);
+        expect_done();
+        assert_true(strlen(last.out) > 100);
+    }
+}
+
+static int make_folder(void **state) {
+    (void)state;
+    unsetenv("RG_CIFAR10_DIR"); /* no data but what a test names */
+    if (chdir(RG_SOURCE_DIR) != 0) return -1;
+    return mkdir(FOLDER, 0700) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_help_is_no_error),
+        cmocka_unit_test(test_wrong_options_are_usage_errors),
+        cmocka_unit_test(test_missing_or_wrong_spec_says_where),
+        cmocka_unit_test(test_missing_and_truncated_data_are_named),
+        cmocka_unit_test(test_wrong_checkpoints_are_refused_by_name),
+        cmocka_unit_test(test_wrong_shape_is_refused_by_name),
+        cmocka_unit_test(test_missing_compiler_is_one_line_that_says_what_to_install),
+        cmocka_unit_test(test_loss_that_is_no_number_stops_at_its_step),
+        cmocka_unit_test(test_interrupted_training_saves_and_says_so),
+        cmocka_unit_test(test_json_output_is_json),
+        cmocka_unit_test(test_build_prints_the_layers_and_leaves_the_sources),
+        cmocka_unit_test(test_every_stage_can_be_dumped),
+    };
+    return cmocka_run_group_tests(tests, make_folder, NULL);
+}

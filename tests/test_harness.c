@@ -1,0 +1,133 @@
+/* The harness must see what a wrong kernel does: kernels written by hand, each with one fault. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "rg_case_build.h"
+#include "rg_harness.h"
+
+enum { PIXELS = 6, C = 3, IMAGE = PIXELS * RG_BLOCK * C, TILES = 2 };
+
+/* y = 2 x + 1 over 3 x 2 pixels of 3 channels, and the sum of y; a tile is half of an image block.
+ */
+static rg_kdesc description(rg_arena *arena) {
+    rg_kdesc desc;
+    build b = build_new(arena, 16, &desc, RG_K_MAP, "by_hand");
+    int32_t x = build_act(&b, 3, 2, C, READ), y = build_act(&b, 3, 2, C, WRITE);
+    int32_t sum = build_part(&b, C, 1, WRITE);
+    build_site(&b, 3, 2, C);
+    int32_t value = ex3(&b, RG_EXPR_FMA, ex_arg(&b, x), ex_const(&b, 2), ex_const(&b, 1));
+    build_out(&b, RG_KOUT_STORE, value, y, 0);
+    build_out(&b, RG_KOUT_SUM, value, sum, RG_AXES_NHW);
+    assert_false(b.failed);
+    desc.arg[sum].parts_per_block = TILES;
+    desc.variant =
+        (rg_kvariant){.name = "by_hand", .file = "", .isa = "", .tiles_per_block = TILES};
+    desc.variant.parts_per_block = TILES;
+    desc.variant.scratch_floats = 8;
+    return desc;
+}
+
+static int fault; /* which fault the kernel has; 0: none */
+
+enum { NONE, OUTSIDE, SCRATCH, INPUT, MISSING, DEAD_IMAGES, ORDER, ROUGH };
+
+static void half(float *const *a, const rg_ctrl *ctrl, int32_t tile, float *scratch) {
+    const int32_t nb = tile / TILES, first = tile % TILES * PIXELS / 2;
+    float sum[C] = {0};
+    for (int32_t p = first; p < first + PIXELS / 2; p++)
+        for (int32_t n = 0; n < RG_BLOCK; n++)
+            for (int32_t c = 0; c < C; c++) {
+                int32_t at = nb * IMAGE + (p * RG_BLOCK + n) * C + c;
+                float y = 2 * a[0][at] + (fault == ROUGH ? 1.00001f : 1);
+                if (fault != MISSING || p != 4 || n != 3) a[1][at] = y;
+                if (nb * RG_BLOCK + n < ctrl->live || fault == DEAD_IMAGES) sum[c] += y;
+            }
+    /* a tile that reads what another has made */
+    if (fault == ORDER && tile > 0) sum[0] += a[2][(tile - 1) * C] * 0;
+    memcpy(&a[2][tile * C], sum, sizeof sum);
+    if (fault == OUTSIDE && tile == 0) a[1][-1] = 0;
+    if (fault == SCRATCH) scratch[8] = 0;
+    if (fault == INPUT && tile == 1) a[0][0] += 1;
+}
+
+static void check(int which, bool passes, const char *word) {
+    rg_ctx ctx;
+    rg_harness_result result;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    rg_kdesc desc = description(ctx.arena);
+    fault = which;
+    assert_int_equal(rg_harness_check(&ctx, &desc, half, 21, 9, &result), RG_OK);
+    assert_int_equal(result.compared, 21 * PIXELS * C + C);
+    if (result.passed != passes)
+        fail_msg("fault %d: %s", which, result.trouble ? result.trouble : "not seen");
+    if (word) assert_non_null(strstr(result.trouble, word));
+    rg_ctx_free(&ctx);
+}
+
+static void test_a_right_kernel_passes(void **state) {
+    (void)state;
+    check(NONE, true, NULL);
+}
+
+static void test_a_write_outside_a_buffer_is_seen(void **state) {
+    (void)state;
+    check(OUTSIDE, false, "outside argument 1");
+    check(SCRATCH, false, "scratch");
+}
+
+static void test_a_changed_input_is_seen(void **state) {
+    (void)state;
+    check(INPUT, false, "argument 0");
+}
+
+static void test_an_element_left_out_is_seen(void **state) {
+    (void)state;
+    check(MISSING, false, "nan instead of");
+}
+
+static void test_images_beyond_the_batch_are_seen_in_sums(void **state) {
+    (void)state;
+    check(DEAD_IMAGES, false, "nan instead of");
+}
+
+/* Results start as NaN, and some tile runs before the one with the number below its own. */
+static void test_a_tile_that_waits_for_another_is_seen(void **state) {
+    (void)state;
+    check(ORDER, false, "nan instead of");
+}
+
+static void test_an_error_of_many_roundings_is_seen(void **state) {
+    (void)state;
+    check(ROUGH, false, "bound");
+}
+
+static void test_times_are_those_of_whole_runs(void **state) {
+    (void)state;
+    rg_ctx ctx;
+    rg_harness_times times = {0, 0};
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    rg_kdesc desc = description(ctx.arena);
+    fault = NONE;
+    assert_int_equal(rg_harness_time(&ctx, &desc, half, 64, 2, 5, &times), RG_OK);
+    assert_true(times.min_us > 0 && times.min_us <= times.median_us);
+    assert_int_equal(rg_harness_time(&ctx, &desc, half, 64, 0, 5, &times), RG_E_USAGE);
+    rg_ctx_free(&ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_right_kernel_passes),
+        cmocka_unit_test(test_a_write_outside_a_buffer_is_seen),
+        cmocka_unit_test(test_a_changed_input_is_seen),
+        cmocka_unit_test(test_an_element_left_out_is_seen),
+        cmocka_unit_test(test_images_beyond_the_batch_are_seen_in_sums),
+        cmocka_unit_test(test_a_tile_that_waits_for_another_is_seen),
+        cmocka_unit_test(test_an_error_of_many_roundings_is_seen),
+        cmocka_unit_test(test_times_are_those_of_whole_runs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
