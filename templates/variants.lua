@@ -59,14 +59,14 @@ for _, m in ipairs {2, 3, 4} do
 end
 
 row {
-    kind = "wgrad", name = "wgrad", template = "cpu_wgrad.c.tpl",
+    kind = "wgrad", name = "direct", template = "cpu_wgrad.c.tpl",
     applies = L.wgrad_applies,
     plan = function(k) return L.wgrad_plan(k, false) end,
 }
 
 -- Image blocks apart: parts that a VEC kernel adds up.
 row {
-    kind = "wgrad", name = "wgrad_split", template = "cpu_wgrad.c.tpl",
+    kind = "wgrad", name = "split", template = "cpu_wgrad.c.tpl",
     applies = L.wgrad_applies,
     plan = function(k) return L.wgrad_plan(k, true) end,
 }

@@ -11,6 +11,7 @@ rg_test(golden_tiny SEES rg_parity)
 rg_test(golden_notebook SEES rg_parity)
 rg_test(property SEES rg_parity TIMEOUT 1800)
 rg_test(determinism SEES rg_parity)
+rg_test(golden_sources SEES rg_parity TIMEOUT 60)
 
 # The program itself.
 rg_test(cli SEES rg_core ${RG_JANSSON_LIB})

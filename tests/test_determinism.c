@@ -101,7 +101,8 @@ static void test_partial_batch_evaluates_as_the_full_one_does(void **state) {
 static void collect_sources(const char *spec, const char *isa, rg_text *text) {
     parity net;
     rg_emitted made;
-    assert_int_equal(parity_try_open(&net, spec, 0, isa), RG_OK);
+    const parity_options options = {.isa = isa};
+    assert_int_equal(parity_try_open(&net, spec, &options), RG_OK);
     for (int32_t i = 0; i < net.job.planned.launch_count; i++) {
         assert_int_equal(rg_emit_kernel(&net.ctx, net.job.tpl, &net.job.planned.launch[i].desc, &made), RG_OK);
         rg_text_add(text, "%s %s\n%s\n", made.symbol, made.key, made.source);

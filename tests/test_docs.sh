@@ -2,10 +2,11 @@
 # Documents stay true: every command that they show runs, every file that they name exists, every diff still applies.
 #   test_docs.sh SOURCE_DIR BINARY_DIR
 #
-# Commands are the lines of fenced `sh` blocks in README.md, docs/*.md and specs/README.md. They run in a scratch folder that looks like the
-# repository, in order, document by document. For speed the reference network is replaced by the tiny one, training ends after three steps,
-# and --data=DIR is the synthetic set. A line that ends in `# long: WHY` is not run; that its program exists is checked.
-# A fenced `diff` block must apply to the tree; one that starts at /dev/null makes a new file.
+# Commands are the lines of fenced `sh` blocks in README.md, docs/*.md and specs/README.md. They run in a scratch
+# folder that looks like the repository, in order, document by document. For speed the reference network is
+# replaced by the tiny one, training ends after three steps, and --data=DIR is the synthetic set. A line that ends
+# in `# long: WHY` is not run; that its program exists is checked.
+# A fenced `lua` block that holds a whole spec is read; fenced `diff` blocks must apply to the tree.
 set -u
 source_dir=$1 binary_dir=$2
 scratch=$(mktemp -d)
@@ -20,7 +21,7 @@ fail() {
 # blocks KIND FILE: "line<TAB>text" of each line in fenced blocks of that kind.
 blocks() {
     awk -v kind="$1" '
-        /^```/ { inside = !inside && $0 == "```" kind; next_fence = 0; open = !open; if (!open) inside = 0; next }
+        /^```/ { inside = !open && $0 == "```" kind; open = !open; next }
         inside { print FNR "\t" $0 }' "$2"
 }
 
@@ -73,10 +74,23 @@ check_diff() {
     local file=$1
     blocks diff "$source_dir/$file" | cut -f 2- >"$scratch/patch"
     [ -s "$scratch/patch" ] || return
-    (cd "$source_dir" && git apply --check -C1 --recount "$scratch/patch") || fail "$file: its diffs no longer apply"
+    (cd "$source_dir" && git apply --check -C1 "$scratch/patch") || fail "$file: its diffs no longer apply"
 }
 
-for folder in specs scripts templates tests generator runtime; do ln -s "$source_dir/$folder" "$scratch/$folder"; done
+# A lua block with a whole spec is one: each block in a file of its own, beside the specs whose libraries it uses.
+check_specs() {
+    local file=$1 spec
+    awk -v to="$scratch/specs/shown" '
+        /^```/ { inside = !open && $0 == "```lua"; open = !open; number++; next }
+        inside { print > (to number ".lua") }' "$source_dir/$file"
+    for spec in $(grep -l '^function network' "$scratch"/specs/shown*.lua 2>/dev/null); do
+        run_command "$file: the spec shown" "build/resgen specs/${spec##*/} --dump=spec"
+    done
+    rm -f "$scratch"/specs/shown*.lua
+}
+
+cp -r "$source_dir/specs" "$scratch/specs"
+for folder in scripts templates tests generator runtime; do ln -s "$source_dir/$folder" "$scratch/$folder"; done
 ln -s "$binary_dir" "$scratch/build"
 mkdir "$scratch/home"
 # Built kernels are kept beside the build; threads that wait give the processor to others.
@@ -89,6 +103,7 @@ ran=0
 for file in README.md docs/*.md specs/README.md; do
     check_commands "$file"
     check_paths "$file"
+    check_specs "$file"
     command -v git >/dev/null && check_diff "$file"
 done
 [ "$ran" -gt 0 ] || fail "no command was found in the documents"

@@ -38,8 +38,9 @@ static uint64_t number_from(const char *name, uint64_t fallback) {
 
 static void complain(property *p, const char *what, const char *name, double off, double bound) {
     if (p->trouble++ == 0)
-        print_error("seed %llu (RG_SEED=%llu RG_GRAPHS=1):\n%s", (unsigned long long)p->seed,
-                    (unsigned long long)p->seed, p->network.text.data);
+        print_error("seed %llu (RG_SEED=%llu RG_GRAPHS=1)%s, variant %s:\n%s", (unsigned long long)p->seed,
+                    (unsigned long long)p->seed, p->network.narrow ? ", avx2" : "",
+                    p->network.variant ? p->network.variant : "by cost", p->network.text.data);
     print_error("    %s %s: off by %.3e, bound %.1e\n", what, name, off, bound);
 }
 
@@ -191,7 +192,8 @@ static int run_seed(uint64_t seed, double *worst) {
     assert_false(p.network.text.failed);
     snprintf(path, sizeof path, "%s/network.lua", folder);
     write_text(path, p.network.text.data);
-    if (parity_try_open(&p.net, path, 0, "native") != RG_OK)
+    const parity_options options = {.isa = p.network.narrow ? "avx2" : NULL, .variant = p.network.variant};
+    if (parity_try_open(&p.net, path, &options) != RG_OK)
         complain(&p, "does not compile:", p.net.ctx.first ? p.net.ctx.first->text : "", NAN, 0);
     else
         check_network(&p);

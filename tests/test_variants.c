@@ -41,7 +41,7 @@ static void fail_with(const rg_ctx *ctx, const char *what) {
 }
 
 static void bench_open(bench *b, const char *isa, int32_t vector) {
-    *b = (bench){.target = {"cpu", isa, vector, 4, NULL}};
+    *b = (bench){.target = {.name = "cpu", .isa = isa, .vector = vector, .max_blocks = 4}};
     assert_int_equal(rg_ctx_init(&b->ctx), RG_OK);
     if (rg_tpl_open(&b->ctx, &b->target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
     b->subject = RG_NEW_ARRAY(b->ctx.arena, subject, KERNELS);

@@ -33,6 +33,8 @@ static bool bn_is_sound(const draw *d, int32_t h, int32_t w) {
     return h * w * d->live >= 8;
 }
 
+static const char *const variants[] = {"direct", "wino2", "wino3", "wino4", NULL};
+
 /* ---- pieces: each extends a chain of calls ---- */
 
 /* `conv` that keeps the extent; "h" and "w" of it go through unchanged. */
@@ -172,9 +174,51 @@ static void step_residual(draw *d) {
     rg_text_add(&d->text, "\n");
 }
 
-static void step_scale(draw *d) {
-    static const char *const texts[] = {"x * 0.75 + 0.1", "-x", "1 - x", "x / 2", "x * x * 0.5", "x + x"};
-    rg_text_add(&d->text, "    x = %s\n", texts[pick(d, COUNT(texts))]);
+/* Windows that are not square. */
+static void step_oblong(draw *d) {
+    static const int32_t sizes[][2] = {{1, 3}, {3, 1}, {2, 3}, {5, 1}, {1, 2}};
+    const int32_t *size = sizes[pick(d, COUNT(sizes))];
+    int32_t stride = 1 + pick(d, 2), out = pick_channels(d);
+    int32_t h = extent(d->h, size[0], stride, 0, 1), w = extent(d->w, size[1], stride, 0, 1);
+    if (h < 1 || w < 1) return;
+    if (chance(d, 60)) {
+        rg_text_add(&d->text, "    x = x:conv(\"c%d\", {out = %d, kernel = {%d, %d}, stride = %d})", d->names++, out, size[0],
+                    size[1], stride);
+        add_activation(d);
+        d->c = out;
+    } else {
+        rg_text_add(&d->text, "    x = x:%s {kernel = {%d, %d}, stride = %d}", d->smooth ? "avgpool" : "maxpool", size[0],
+                    size[1], stride);
+    }
+    rg_text_add(&d->text, "\n");
+    d->h = h;
+    d->w = w;
+}
+
+/* Normalisation of what no convolution has made, read by two. */
+static void step_preactivation(draw *d) {
+    if (!bn_is_sound(d, d->h, d->w)) return;
+    int32_t out = pick_channels(d);
+    rg_text_add(&d->text, "    local z = x");
+    add_bn(d, d->h, d->w);
+    add_activation(d);
+    rg_text_add(&d->text, "\n    x = ");
+    add_branch(d, "z", out);
+    rg_text_add(&d->text, " + z:conv(\"c%d\", {out = %d, kernel = 1, bias = false})\n", d->names++, out);
+    d->c = out;
+}
+
+/* Element-wise ops, kept where they are tame. */
+static void step_pointwise(draw *d) {
+    static const char *const smooth[] = {"x * 0.75 + 0.1",       "-x",
+                                         "1 - x",                "x / 2",
+                                         "x * x * 0.5",          "x + x",
+                                         "x:tanh():exp()",       "(x * x + 1):log()",
+                                         "(x * x + 0.5):sqrt()", "(x * x + 1):rsqrt() * x",
+                                         "x / (x * x + 1)",      "x * x:global_avgpool()"};
+    static const char *const kinked[] = {"abs(x)", "maximum(x, 0.1)", "minimum(x, x * x)", "maximum(x:tanh(), -x)"};
+    const char *text = d->smooth || chance(d, 50) ? smooth[pick(d, COUNT(smooth))] : kinked[pick(d, COUNT(kinked))];
+    rg_text_add(&d->text, "    x = %s\n", text);
 }
 
 typedef struct step_row {
@@ -183,7 +227,7 @@ typedef struct step_row {
 } step_row;
 
 static const step_row steps[] = {{step_conv, 4},  {step_branches, 3}, {step_shared_bn, 2}, {step_bottleneck, 2},
-                                 {step_pool, 3},  {step_gate, 1},     {step_residual, 2},  {step_scale, 1}};
+                                 {step_pool, 3},  {step_gate, 1},     {step_residual, 2},  {step_pointwise, 2}, {step_oblong, 1}, {step_preactivation, 1}};
 
 static void add_step(draw *d) {
     int32_t total = 0, i = 0;
@@ -236,6 +280,8 @@ void draw_network(draw *d, uint64_t seed) {
     snprintf(name, sizeof name, "network %llu", (unsigned long long)seed);
     *d = (draw){.seed = golden_seed(name)};
     int32_t classes = 2 + pick(d, 9);
+    d->narrow = chance(d, 25);
+    d->variant = chance(d, 35) ? variants[pick(d, COUNT(variants) - 1)] : NULL;
     add_setup(d, classes);
     rg_text_add(&d->text, "function network(x)\n");
     step_conv(d);

@@ -8,6 +8,8 @@ typedef struct draw {
     uint64_t seed, next; /* numbers drawn so far */
     int32_t height, width, channels, batch, eval_batch, live; /* live: of the partial batch */
     bool smooth;         /* no relu, leaky relu or maximum: float and double agree closely */
+    bool narrow;         /* for AVX2 */
+    const char *variant; /* of convolutions; NULL: what the cost model picks */
     rg_text text;
     /* the value `x` so far */
     int32_t h, w, c;

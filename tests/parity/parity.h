@@ -31,10 +31,17 @@ typedef struct parity_batch {
     const double *label; /* [count] */
 } parity_batch;
 
-/* Compiles; `batch` 0: the spec's. Paths are relative to the root of the sources. */
+/* What differs from the usual; zeros are the usual. */
+typedef struct parity_options {
+    uint32_t batch;      /* 0: the spec's */
+    const char *isa;     /* NULL: the machine's */
+    const char *variant; /* of convolutions, wherever it applies; NULL: what the cost model picks */
+} parity_options;
+
+/* Compiles; `batch` 0: the spec's. */
 void parity_open(parity *p, const char *spec, uint32_t batch);
-/* The same for an instruction set ("native") and without failing: the status and the context tell. */
-rg_status parity_try_open(parity *p, const char *spec, uint32_t batch, const char *isa);
+/* The same without failing: the status and the context tell. */
+rg_status parity_try_open(parity *p, const char *spec, const parity_options *options);
 /* Builds the kernels quickly (-O1) in a cache of the build tree. */
 void parity_build(parity *p, int threads);
 /* Another executor over the kernels that are built. */
