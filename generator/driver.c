@@ -1,5 +1,6 @@
 #include "driver.h"
 
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -49,7 +50,7 @@ static const rg_plan_program_id programs[3] = {RG_PP_GRAD, RG_PP_EVAL, RG_PP_PRE
 
 static rg_status run_stages(rg_job *job) {
     rg_graph *graph[3] = {job->spec->graph, job->spec->graph, job->spec->graph};
-    dump_graph(job, "spec", job->spec->graph);
+    dump_graph(job, "infer", job->spec->graph);
     for (size_t s = 0; s < sizeof stages / sizeof *stages; s++)
         for (int p = 0; p < 3; p++) {
             if (!stages[s].pass[p]) continue;
@@ -96,7 +97,7 @@ static void dump_buffers(const rg_job *job, rg_text *text) {
     }
 }
 
-static void dump_planned(const rg_job *job) {
+static void dump_planned(const rg_job *job, bool complete) {
     const char *stage = job->cli->dump;
     if (!stage) return;
     rg_text text = {0};
@@ -106,11 +107,16 @@ static void dump_planned(const rg_job *job) {
         rg_fuse_dump(&text, job->planned.program[programs[p]].fusion);
     }
     if (strcmp(stage, "select") == 0) dump_launches(job, &text, false);
-    if (strcmp(stage, "kernels") == 0) dump_launches(job, &text, true);
+    if (strcmp(stage, "expand") == 0) dump_launches(job, &text, true);
     if (strcmp(stage, "schedule") == 0 || strcmp(stage, "plan") == 0) {
         dump_launches(job, &text, false);
         dump_buffers(job, &text);
     }
+    if (complete && strcmp(stage, "check") == 0)
+        rg_text_add(&text,
+                    "%d launches, %d buffers: arguments fit their buffers, nothing is read before it is written,\n"
+                    "nothing alive shares bytes, each gradient is written once, no dgrad of a first convolution\n",
+                    job->planned.launch_count, job->planned.buffer_count);
     print_text(&text);
 }
 
@@ -157,7 +163,7 @@ rg_status rg_job_compile(rg_job *job) {
     job->planned.plan.source = job->spec->hash;
     RG_TRY(rg_tpl_open(job->ctx, &job->target, &job->tpl));
     rg_status status = rg_planner_run(job->ctx, job->tpl, &job->target, &job->planned);
-    dump_planned(job); /* whatever stage was reached */
+    dump_planned(job, status == RG_OK); /* whatever stage was reached */
     RG_TRY(status);
     return rg_plan_check(job->ctx, &job->planned.plan);
 }
@@ -226,6 +232,7 @@ static const command_row commands[] = {
 };
 
 static rg_status run_command(rg_job *job) {
+    omp_set_num_threads(rg_job_threads(job)); /* of what is no kernel: preparing data, parameters */
     RG_TRY(rg_job_compile(job));
     if (job->cli->dump) return RG_OK;
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)

@@ -25,8 +25,8 @@ const char *rg_cli_usage(void) {
            "  --out=DIR                  where the generated sources go (generated/<spec>-<target>)\n"
            "  --variant=NAME             use this convolution variant wherever it applies (direct: no Winograd)\n"
            "  --cache=DIR --cc=PROGRAM   where built kernels are kept; the C compiler\n"
-           "  --dump=STAGE               print one stage: spec grad decompose fold simplify fuse select schedule\n"
-           "                             kernels plan\n"
+           "  --dump=STAGE               print one stage: infer grad decompose fold simplify fuse select expand\n"
+           "                             schedule check plan\n"
            "  --step                     bench: the whole step and evaluation alone\n"
            "  --json --quiet             machine-readable output; no progress\n";
 }
@@ -102,8 +102,8 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     static const char *const targets[] = {"cpu", NULL}, *const devices[] = {"cpu", "reference", NULL};
     static const char *const isas[] = {"avx2", "avx512", "native", NULL};
     static const char *const commands[] = {"build", "train", "eval", "verify", "bench", "explain", NULL};
-    static const char *const stages[] = {"spec", "grad", "decompose", "fold", "simplify", "fuse",
-                                         "select", "schedule", "kernels", "plan", NULL};
+    static const char *const stages[] = {"infer", "grad", "decompose", "fold", "simplify", "fuse",
+                                         "select", "expand", "schedule", "check", "plan", NULL};
     if (!one_of(cli->command, commands)) return rg_fail(ctx, RG_E_USAGE, "unknown command '%s'", cli->command);
     if (!cli->spec) return rg_fail(ctx, RG_E_USAGE, "no spec: expected a .lua file (specs/resnet18_cifar.lua is one)");
     if (!one_of(cli->target, targets)) return rg_fail(ctx, RG_E_USAGE, "--target=%s: expected cpu", cli->target);
@@ -113,7 +113,7 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
         return rg_fail(ctx, RG_E_USAGE, "--isa=%s: expected avx2, avx512 or native", cli->isa);
     if (cli->dump && !one_of(cli->dump, stages))
         return rg_fail(ctx, RG_E_USAGE,
-                       "--dump=%s: expected spec, grad, decompose, fold, simplify, fuse, select, schedule, kernels or plan",
+                       "--dump=%s: expected infer, grad, decompose, fold, simplify, fuse, select, expand, schedule, check or plan",
                        cli->dump);
     return RG_OK;
 }
