@@ -76,9 +76,11 @@ static void dump_launches(const rg_job *job, rg_text *text, bool kernels) {
     for (int32_t i = 0; i < job->planned.launch_count; i++) {
         const rg_launch *launch = &job->planned.launch[i];
         rg_text_add(text, "%s phase %d%s  %s  (%s)  %s\n", name[launch->program], launch->phase,
-                    launch->wait ? " after a barrier" : "", launch->name.symbol, launch->label, launch->why);
+                    launch->wait ? " after a barrier" : "", launch->name.symbol, launch->label,
+                    launch->why);
         for (int32_t c = 0; !kernels && c < launch->candidate_count; c++)
-            rg_text_add(text, "    %s %.0f us\n", launch->candidate[c].variant.name, launch->candidate[c].variant.cost_us);
+            rg_text_add(text, "    %s %.0f us\n", launch->candidate[c].variant.name,
+                        launch->candidate[c].variant.cost_us);
         if (kernels) rg_kdesc_print(text, &launch->desc, true);
         if (kernels) rg_text_add(text, "\n");
     }
@@ -92,8 +94,9 @@ static void dump_buffers(const rg_job *job, rg_text *text) {
     };
     for (int32_t i = 0; i < job->planned.buffer_count; i++) {
         const rg_pbuffer *b = &job->planned.buffer[i];
-        rg_text_add(text, "%-8s %10llu + %10llu bytes  phases %d..%d  %s\n", arena[b->arena], (unsigned long long)b->offset,
-                    (unsigned long long)b->floats * 4, b->first, b->last, b->name);
+        rg_text_add(text, "%-8s %10llu + %10llu bytes  phases %d..%d  %s\n", arena[b->arena],
+                    (unsigned long long)b->offset, (unsigned long long)b->floats * 4, b->first,
+                    b->last, b->name);
     }
 }
 
@@ -114,8 +117,10 @@ static void dump_planned(const rg_job *job, bool complete) {
     }
     if (complete && strcmp(stage, "check") == 0)
         rg_text_add(&text,
-                    "%d launches, %d buffers: arguments fit their buffers, nothing is read before it is written,\n"
-                    "nothing alive shares bytes, each gradient is written once, no dgrad of a first convolution\n",
+                    "%d launches, %d buffers: arguments fit their buffers, nothing is read before "
+                    "it is written,\n"
+                    "nothing alive shares bytes, each gradient is written once, no dgrad of a "
+                    "first convolution\n",
                     job->planned.launch_count, job->planned.buffer_count);
     print_text(&text);
 }
@@ -123,10 +128,15 @@ static void dump_planned(const rg_job *job, bool complete) {
 static rg_status set_target(rg_job *job) {
     const char *isa = job->cli->isa;
     if (strcmp(isa, "native") == 0) isa = rg_cpu_native_isa();
-    if (!isa) return rg_fail(job->ctx, RG_E_UNSUPPORTED, "this processor has no AVX2: resgen's CPU kernels need it");
+    if (!isa)
+        return rg_fail(job->ctx, RG_E_UNSUPPORTED,
+                       "this processor has no AVX2: resgen's CPU kernels need it");
     int32_t blocks = (job->spec->batch + RG_BLOCK - 1) / RG_BLOCK;
-    job->target = (rg_target){.name = "cpu", .isa = isa, .vector = strcmp(isa, "avx512") == 0 ? 16 : 8,
-                              .max_blocks = blocks, .only = job->cli->only};
+    job->target = (rg_target){.name = "cpu",
+                              .isa = isa,
+                              .vector = strcmp(isa, "avx512") == 0 ? 16 : 8,
+                              .max_blocks = blocks,
+                              .only = job->cli->only};
     return RG_OK;
 }
 
@@ -173,7 +183,9 @@ rg_status rg_job_compile(rg_job *job) {
 uint32_t rg_job_kernel_of(const rg_job *job, const rg_launch *launch) {
     const rg_plan *plan = &job->planned.plan;
     uint32_t i = 0;
-    while (i < plan->kernel_count && strcmp(rg_plan_text(plan, plan->kernel[i].key), launch->name.key) != 0) i++;
+    while (i < plan->kernel_count &&
+           strcmp(rg_plan_text(plan, plan->kernel[i].key), launch->name.key) != 0)
+        i++;
     return i;
 }
 
@@ -199,11 +211,15 @@ rg_status rg_job_build(rg_job *job) {
     RG_TRY(emit_all(job));
     rg_report report;
     rg_report_init(&report, stdout, stderr, job->cli->quiet);
-    rg_cpu_options options = {.isa = job->target.isa, .cc = job->cli->cc, .cache_dir = job->cli->cache,
-                              .optimise = job->cli->optimise, .sanitize = job->cli->sanitize,
-                              .progress = rg_report_build, .user = &report};
-    rg_status status = rg_cpu_build(job->ctx, job->source, (int)job->planned.plan.kernel_count, &options, job->kernel,
-                                    &job->stats, &job->library);
+    rg_cpu_options options = {.isa = job->target.isa,
+                              .cc = job->cli->cc,
+                              .cache_dir = job->cli->cache,
+                              .optimise = job->cli->optimise,
+                              .sanitize = job->cli->sanitize,
+                              .progress = rg_report_build,
+                              .user = &report};
+    rg_status status = rg_cpu_build(job->ctx, job->source, (int)job->planned.plan.kernel_count,
+                                    &options, job->kernel, &job->stats, &job->library);
     rg_report_clear(&report);
     return status;
 }
@@ -227,7 +243,7 @@ typedef struct command_row {
 } command_row;
 
 static const command_row commands[] = {
-    {"build", rg_command_build}, {"train", rg_command_train},     {"eval", rg_command_eval},
+    {"build", rg_command_build},   {"train", rg_command_train}, {"eval", rg_command_eval},
     {"verify", rg_command_verify}, {"bench", rg_command_bench}, {"explain", rg_command_explain},
 };
 
@@ -258,7 +274,8 @@ int rg_driver_main(int argc, char **argv) {
     rg_job job = {.ctx = &ctx, .cli = &cli};
     rg_status status = rg_cli_parse(&ctx, argc, argv, &cli);
     if (status == RG_OK) status = run_command(&job);
-    if (fflush(stdout) != 0 && status == RG_OK) status = rg_fail(&ctx, RG_E_IO, "cannot write to standard output");
+    if (fflush(stdout) != 0 && status == RG_OK)
+        status = rg_fail(&ctx, RG_E_IO, "cannot write to standard output");
     print_diags(&ctx);
     rg_job_close(&job);
     rg_ctx_free(&ctx);

@@ -10,10 +10,10 @@
 #include "rg_train.h"
 
 typedef struct rg_cli {
-    const char *command;    /* "build" where none is given */
+    const char *command; /* "build" where none is given */
     const char *spec;
     const char *target, *device, *isa, *data, *init, *save, *out, *dump, *cc, *cache, *only;
-    int threads;            /* 0: as many as processors */
+    int threads; /* 0: as many as processors */
     uint64_t seed, steps;
     uint32_t epochs, batch; /* 0: the spec's */
     bool seed_given, no_shuffle, json, quiet, step_only, sanitize;
@@ -25,15 +25,16 @@ typedef struct rg_job {
     rg_ctx *ctx;
     const rg_cli *cli;
     rg_spec *spec;
-    rg_graph *train_graph;  /* after `grad`, before `decompose`: what the reference interpreter runs */
-    rg_graph *eval_graph;   /* in inference form, before `fold` */
+    rg_graph
+        *train_graph; /* after `grad`, before `decompose`: what the reference interpreter runs */
+    rg_graph *eval_graph; /* in inference form, before `fold` */
     rg_target target;
     rg_tpl *tpl;
     rg_planned planned;
     /* built kernels */
     rg_cpu_library *library;
-    rg_cpu_kernel *kernel;  /* by plan kernel */
-    rg_cpu_source *source;  /* by plan kernel */
+    rg_cpu_kernel *kernel; /* by plan kernel */
+    rg_cpu_source *source; /* by plan kernel */
     rg_cpu_stats stats;
 } rg_job;
 
@@ -46,7 +47,7 @@ rg_status rg_job_compile(rg_job *job) RG_CHECKED;
 /* Emits and builds every kernel of the plan. */
 rg_status rg_job_build(rg_job *job) RG_CHECKED;
 void rg_job_close(rg_job *job);
-/* Image blocks of a full training batch, threads in use. */
+/* Threads in use: --threads, else as many as processors. */
 int rg_job_threads(const rg_job *job);
 /* The kernel of the plan that a launch runs. */
 uint32_t rg_job_kernel_of(const rg_job *job, const rg_launch *launch);
@@ -61,8 +62,10 @@ rg_status rg_command_explain(rg_job *job) RG_CHECKED;
 /* Training by the graph's interpreter, in double (--device=reference). */
 rg_status rg_reference_train(rg_job *job) RG_CHECKED;
 
-/* CIFAR-10 or the synthetic set as --data and the spec say; *told is a line for the user. Owner: caller frees both sets. */
-rg_status rg_job_data(rg_job *job, rg_dataset *train, rg_dataset *valid, const char **told) RG_CHECKED;
+/* CIFAR-10 or the synthetic set as --data and the spec say; *told is a line for the user. Owner:
+ * caller frees both sets. */
+rg_status rg_job_data(rg_job *job, rg_dataset *train, rg_dataset *valid,
+                      const char **told) RG_CHECKED;
 
 /* main without exit: 0 done, 1 failed, 2 usage, 130 interrupted. */
 int rg_driver_main(int argc, char **argv);

@@ -6,15 +6,19 @@
 #include "driver.h"
 
 const char *rg_cli_usage(void) {
-    return "usage: resgen SPEC.lua [options]          generate, build, print shapes, kernels and memory\n"
+    return "usage: resgen SPEC.lua [options]          generate, build, print shapes, kernels and "
+           "memory\n"
            "       resgen train SPEC.lua [options]    train; one line an epoch\n"
            "       resgen eval SPEC.lua --init=FILE   loss and accuracy of a checkpoint\n"
-           "       resgen verify SPEC.lua [options]   every kernel against the double-precision reference\n"
-           "       resgen bench SPEC.lua [options]    every kernel, every variant that applies, timed\n"
+           "       resgen verify SPEC.lua [options]   every kernel against the double-precision "
+           "reference\n"
+           "       resgen bench SPEC.lua [options]    every kernel, every variant that applies, "
+           "timed\n"
            "       resgen explain SPEC.lua [options]  each value: fused into what, or why not\n"
            "\n"
            "  --target=cpu               what is generated\n"
-           "  --device=cpu|reference     what runs: kernels, or the graph's interpreter in double precision\n"
+           "  --device=cpu|reference     what runs: kernels, or the graph's interpreter in double "
+           "precision\n"
            "  --isa=avx2|avx512|native   instruction set of the kernels (native)\n"
            "  --threads=N                threads (as many as processors)\n"
            "  --data=DIR|synthetic       CIFAR-10 in its binary version, or made-up images\n"
@@ -22,10 +26,13 @@ const char *rg_cli_usage(void) {
            "  --batch=N                  images a training step (the spec's)\n"
            "  --seed=N --no-shuffle      random numbers; the order of the images\n"
            "  --init=FILE --save=FILE    checkpoints in safetensors, under PyTorch's names\n"
-           "  --out=DIR                  where the generated sources go (generated/<spec>-<target>)\n"
-           "  --variant=NAME             use this convolution variant wherever it applies (direct: no Winograd)\n"
+           "  --out=DIR                  where the generated sources go "
+           "(generated/<spec>-<target>)\n"
+           "  --variant=NAME             use this convolution variant wherever it applies (direct: "
+           "no Winograd)\n"
            "  --cache=DIR --cc=PROGRAM   where built kernels are kept; the C compiler\n"
-           "  --dump=STAGE               print one stage: infer grad decompose fold simplify fuse select expand\n"
+           "  --dump=STAGE               print one stage: infer grad decompose fold simplify fuse "
+           "select expand\n"
            "                             schedule check plan\n"
            "  --step                     bench: the whole step and evaluation alone\n"
            "  --json --quiet             machine-readable output; no progress\n";
@@ -74,8 +81,9 @@ static rg_status put_number(rg_ctx *ctx, const option_row *row, const char *text
     errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end || errno || value < row->least || value > row->most)
-        return rg_fail(ctx, RG_E_USAGE, "--%s=%s: expected a whole number from %llu to %llu", row->name, text,
-                       (unsigned long long)row->least, (unsigned long long)row->most);
+        return rg_fail(ctx, RG_E_USAGE, "--%s=%s: expected a whole number from %llu to %llu",
+                       row->name, text, (unsigned long long)row->least,
+                       (unsigned long long)row->most);
     if (row->kind == OPT_INT) *(int *)at = (int)value;
     if (row->kind == OPT_U32) *(uint32_t *)at = (uint32_t)value;
     if (row->kind == OPT_U64) *(uint64_t *)at = value;
@@ -86,9 +94,14 @@ static rg_status put_option(rg_ctx *ctx, rg_cli *cli, const option_row *row, con
     void *at = (char *)cli + row->offset;
     if (row->offset == AT(seed)) cli->seed_given = true;
     switch (row->kind) {
-    case OPT_TEXT: *(const char **)at = text; return RG_OK;
-    case OPT_FLAG: *(bool *)at = true; return RG_OK;
-    default: return put_number(ctx, row, text, at);
+    case OPT_TEXT:
+        *(const char **)at = text;
+        return RG_OK;
+    case OPT_FLAG:
+        *(bool *)at = true;
+        return RG_OK;
+    default:
+        return put_number(ctx, row, text, at);
     }
 }
 
@@ -99,21 +112,29 @@ static bool one_of(const char *text, const char *const *list) {
 }
 
 static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
-    static const char *const targets[] = {"cpu", NULL}, *const devices[] = {"cpu", "reference", NULL};
+    static const char *const targets[] = {"cpu", NULL}, *const devices[] = {"cpu", "reference",
+                                                                            NULL};
     static const char *const isas[] = {"avx2", "avx512", "native", NULL};
-    static const char *const commands[] = {"build", "train", "eval", "verify", "bench", "explain", NULL};
-    static const char *const stages[] = {"infer", "grad", "decompose", "fold", "simplify", "fuse",
-                                         "select", "expand", "schedule", "check", "plan", NULL};
-    if (!one_of(cli->command, commands)) return rg_fail(ctx, RG_E_USAGE, "unknown command '%s'", cli->command);
-    if (!cli->spec) return rg_fail(ctx, RG_E_USAGE, "no spec: expected a .lua file (specs/resnet18_cifar.lua is one)");
-    if (!one_of(cli->target, targets)) return rg_fail(ctx, RG_E_USAGE, "--target=%s: expected cpu", cli->target);
+    static const char *const commands[] = {"build", "train",   "eval", "verify",
+                                           "bench", "explain", NULL};
+    static const char *const stages[] = {"infer",    "grad",  "decompose", "fold",
+                                         "simplify", "fuse",  "select",    "expand",
+                                         "schedule", "check", "plan",      NULL};
+    if (!one_of(cli->command, commands))
+        return rg_fail(ctx, RG_E_USAGE, "unknown command '%s'", cli->command);
+    if (!cli->spec)
+        return rg_fail(ctx, RG_E_USAGE,
+                       "no spec: expected a .lua file (specs/resnet18_cifar.lua is one)");
+    if (!one_of(cli->target, targets))
+        return rg_fail(ctx, RG_E_USAGE, "--target=%s: expected cpu", cli->target);
     if (!one_of(cli->device, devices))
         return rg_fail(ctx, RG_E_USAGE, "--device=%s: expected cpu or reference", cli->device);
     if (!one_of(cli->isa, isas))
         return rg_fail(ctx, RG_E_USAGE, "--isa=%s: expected avx2, avx512 or native", cli->isa);
     if (cli->dump && !one_of(cli->dump, stages))
         return rg_fail(ctx, RG_E_USAGE,
-                       "--dump=%s: expected infer, grad, decompose, fold, simplify, fuse, select, expand, schedule, check or plan",
+                       "--dump=%s: expected infer, grad, decompose, fold, simplify, fuse, select, "
+                       "expand, schedule, check or plan",
                        cli->dump);
     return RG_OK;
 }
@@ -129,20 +150,25 @@ static rg_status take_words(rg_ctx *ctx, rg_cli *cli, int argc, char **argv) {
         words--;
     }
     if (words > 0) cli->spec = argv[optind];
-    if (words > 1) return rg_fail(ctx, RG_E_USAGE, "one spec at a time: '%s' is too much", argv[optind + 1]);
+    if (words > 1)
+        return rg_fail(ctx, RG_E_USAGE, "one spec at a time: '%s' is too much", argv[optind + 1]);
     return RG_OK;
 }
 
 rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
-    *cli = (rg_cli){.command = "build", .target = "cpu", .device = "cpu", .isa = "native", .optimise = 3};
+    *cli = (rg_cli){
+        .command = "build", .target = "cpu", .device = "cpu", .isa = "native", .optimise = 3};
     struct option table[ROWS + 1];
     memset(table, 0, sizeof table);
     for (int i = 0; i < ROWS; i++)
-        table[i] = (struct option){rows[i].name, rows[i].kind == OPT_FLAG ? no_argument : required_argument, NULL, i + 1};
+        table[i] = (struct option){
+            rows[i].name, rows[i].kind == OPT_FLAG ? no_argument : required_argument, NULL, i + 1};
     opterr = 0;
     optind = 1;
     for (int code; (code = getopt_long(argc, argv, "", table, NULL)) != -1;) {
-        if (code == '?') return rg_fail(ctx, RG_E_USAGE, "unknown option, or one without its value: '%s'", argv[optind - 1]);
+        if (code == '?')
+            return rg_fail(ctx, RG_E_USAGE, "unknown option, or one without its value: '%s'",
+                           argv[optind - 1]);
         RG_TRY(put_option(ctx, cli, &rows[code - 1], optarg));
     }
     RG_TRY(take_words(ctx, cli, argc, argv));

@@ -5,8 +5,10 @@
 
 static void shape_text(char *text, size_t size, rg_type type) {
     const int32_t *d = type.dim;
-    if (d[1] == 1 && d[2] == 1) snprintf(text, size, "[%d]", d[3]);
-    else snprintf(text, size, "[%d, %d, %d]", d[3], d[1], d[2]);
+    if (d[1] == 1 && d[2] == 1)
+        snprintf(text, size, "[%d]", d[3]);
+    else
+        snprintf(text, size, "[%d, %d, %d]", d[3], d[1], d[2]);
 }
 
 static int64_t count_params(const rg_graph *graph, const char *prefix, bool trained) {
@@ -31,7 +33,8 @@ static void print_layers(const rg_job *job) {
         char shape[64];
         shape_text(shape, sizeof shape, spec->graph->value[layer->value].type);
         int64_t params = count_params(spec->graph, layer->name, true);
-        printf("%*s%-*s %-26s %-16s", 2 * layer->depth, "", 28 - 2 * layer->depth, layer->name, layer->kind, shape);
+        printf("%*s%-*s %-26s %-16s", 2 * layer->depth, "", 28 - 2 * layer->depth, layer->name,
+               layer->kind, shape);
         if (params) printf(" %12lld", (long long)params);
         printf("\n");
     }
@@ -40,7 +43,8 @@ static void print_layers(const rg_job *job) {
 static double node_bytes(const rg_graph *graph, const rg_node *node, int32_t batch) {
     double bytes = 0;
     for (int32_t i = 0; i < node->in_count + node->out_count; i++) {
-        const rg_value *v = &graph->value[i < node->in_count ? node->in[i] : node->out[i - node->in_count]];
+        const rg_value *v =
+            &graph->value[i < node->in_count ? node->in[i] : node->out[i - node->in_count]];
         double images = v->type.cls == RG_T_ACT && v->type.dim[0] == RG_BATCH ? batch : 1;
         bytes += 4.0 * (double)rg_type_elements(v->type) * images;
     }
@@ -51,7 +55,7 @@ typedef struct summary {
     double forward_flop, step_flop; /* an image */
     int before, after, distinct;    /* kernels of a training step, without the optimiser */
     double bytes_before, bytes_after;
-    int stand_alone;                /* map kernels: element-wise passes that nothing carries */
+    int stand_alone; /* map kernels: element-wise passes that nothing carries */
 } summary;
 
 static summary summarise(const rg_job *job) {
@@ -85,18 +89,23 @@ static void print_summary(const rg_job *job, const char *folder) {
     const rg_plan *plan = &job->planned.plan;
     summary s = summarise(job);
     printf("\nparameters         %lld trained, %lld running statistics\n",
-           (long long)count_params(job->spec->graph, "", true), (long long)count_params(job->spec->graph, "", false));
-    printf("work               %.3f GFLOP an image forward, %.3f a training step (batch %d: %.1f)\n", s.forward_flop / 1e9,
-           s.step_flop / 1e9, job->spec->batch, s.step_flop * job->spec->batch / 1e9);
-    printf("kernels            %d a step before fusion, %d after (%d of them stand-alone element-wise), %d distinct in all programs\n",
+           (long long)count_params(job->spec->graph, "", true),
+           (long long)count_params(job->spec->graph, "", false));
+    printf(
+        "work               %.3f GFLOP an image forward, %.3f a training step (batch %d: %.1f)\n",
+        s.forward_flop / 1e9, s.step_flop / 1e9, job->spec->batch,
+        s.step_flop * job->spec->batch / 1e9);
+    printf("kernels            %d a step before fusion, %d after (%d of them stand-alone "
+           "element-wise), %d distinct in all programs\n",
            s.before, s.after, s.stand_alone, s.distinct);
-    printf("memory traffic     %.0f MB a step before fusion, %.0f MB after\n", s.bytes_before / 1e6, s.bytes_after / 1e6);
-    printf("activations        %.1f MB, lower bound %.1f MB\n", (double)plan->arena_bytes[RG_ARENA_WORK] / 1e6,
-           (double)plan->work_lower_bound / 1e6);
+    printf("memory traffic     %.0f MB a step before fusion, %.0f MB after\n", s.bytes_before / 1e6,
+           s.bytes_after / 1e6);
+    printf("activations        %.1f MB, lower bound %.1f MB\n",
+           (double)plan->arena_bytes[RG_ARENA_WORK] / 1e6, (double)plan->work_lower_bound / 1e6);
     printf("all arenas         %.1f MB\n", (double)all_arenas(plan) / 1e6);
     printf("instruction set    %s\n", job->target.isa);
-    printf("built              %d compiled, %d from the cache, %.1f s\n", job->stats.compiled, job->stats.cached,
-           job->stats.seconds);
+    printf("built              %d compiled, %d from the cache, %.1f s\n", job->stats.compiled,
+           job->stats.cached, job->stats.seconds);
     if (job->stats.note) printf("note               %s\n", job->stats.note);
     printf("sources            %s\n", folder);
 }
@@ -113,8 +122,8 @@ static rg_status write_manifest(rg_job *job, const char *folder) {
             RG_PLAN_PROGRAM_LIST(X)
 #undef X
         };
-        rg_text_add(&text, "%-7s %-4d %s.c  %s\n", program[launch->program], launch->phase, launch->name.symbol,
-                    launch->label);
+        rg_text_add(&text, "%-7s %-4d %s.c  %s\n", program[launch->program], launch->phase,
+                    launch->name.symbol, launch->label);
     }
     char *path = rg_arena_printf(job->ctx->arena, "%s/MANIFEST", folder);
     rg_status status = text.failed || !path ? rg_nomem(job->ctx)
@@ -125,7 +134,8 @@ static rg_status write_manifest(rg_job *job, const char *folder) {
 
 static rg_status write_sources(rg_job *job, const char **folder) {
     *folder = job->cli->out ? job->cli->out
-                            : rg_arena_printf(job->ctx->arena, "generated/%s-%s", job->spec->name, job->target.name);
+                            : rg_arena_printf(job->ctx->arena, "generated/%s-%s", job->spec->name,
+                                              job->target.name);
     if (!*folder) return rg_nomem(job->ctx);
     RG_TRY(rg_file_mkdirs(job->ctx, *folder));
     for (uint32_t i = 0; i < job->planned.plan.kernel_count; i++) {

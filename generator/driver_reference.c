@@ -1,5 +1,5 @@
-/* --device=reference: training by the graph's interpreter, in double precision, on the graph as it is before `decompose`: each op by its own
- * reference. Slow, and the meaning of a network. */
+/* --device=reference: training by the graph's interpreter, in double precision, on the graph as it
+ * is before `decompose`: each op by its own reference. Slow, and the meaning of a network. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,8 @@ typedef struct reference {
     rg_job *job;
     rg_ctx *ctx;
     const rg_graph *table;
-    double **param;         /* by row of the parameter table, in the interpreter's order (K R S C) */
-    double **moment[2];     /* the same for trained rows */
+    double **param;     /* by row of the parameter table, in the interpreter's order (K R S C) */
+    double **moment[2]; /* the same for trained rows */
     rg_interp *train, *eval;
     rg_resize *resize;
     uint8_t *bytes, *scratch; /* one plane */
@@ -36,14 +36,16 @@ static int64_t elements(const rg_param *param) {
 static int64_t reorder(const rg_param *param, int64_t i) {
     if (param->type.cls != RG_T_WEIGHT) return i;
     const int32_t *d = param->type.dim;
-    int64_t s = i % d[2], r = i / d[2] % d[1], c = i / d[2] / d[1] % d[3], k = i / d[2] / d[1] / d[3];
+    int64_t s = i % d[2], r = i / d[2] % d[1], c = i / d[2] / d[1] % d[3],
+            k = i / d[2] / d[1] / d[3];
     return ((k * d[1] + r) * d[2] + s) * d[3] + c;
 }
 
 /* The row of the plan's table with this name: the plan has counters besides. */
 static uint32_t plan_row(const rg_plan *plan, const char *name) {
     uint32_t row = 0;
-    while (row < plan->param_count && strcmp(rg_plan_text(plan, plan->param[row].name), name) != 0) row++;
+    while (row < plan->param_count && strcmp(rg_plan_text(plan, plan->param[row].name), name) != 0)
+        row++;
     return row;
 }
 
@@ -56,18 +58,22 @@ static rg_status read_params(reference *ref) {
     RG_TRY(rg_exec_new(ref->ctx, plan, none, 1, &exec));
     rg_params_init(exec, ref->job->spec->seed);
     rg_status status = RG_OK;
-    if (ref->job->cli->init) status = rg_params_load(ref->ctx, exec, ref->job->cli->init, &ref->steps);
+    if (ref->job->cli->init)
+        status = rg_params_load(ref->ctx, exec, ref->job->cli->init, &ref->steps);
     for (int32_t row = 0; status == RG_OK && row < ref->table->param_count; row++) {
         const rg_param *param = &ref->table->param[row];
         int64_t count = elements(param);
         float *values = malloc((size_t)count * sizeof *values);
         ref->param[row] = RG_NEW_ARRAY(ref->ctx->arena, double, count);
-        for (int m = 0; m < 2; m++) ref->moment[m][row] = RG_NEW_ARRAY(ref->ctx->arena, double, count);
+        for (int m = 0; m < 2; m++)
+            ref->moment[m][row] = RG_NEW_ARRAY(ref->ctx->arena, double, count);
         if (!values || !ref->param[row] || !ref->moment[0][row] || !ref->moment[1][row]) {
             status = rg_nomem(ref->ctx);
         } else {
-            rg_params_read(exec, plan_row(plan, param->name), param->trained ? RG_ARENA_PARAM : RG_ARENA_STATE, values);
-            for (int64_t i = 0; i < count; i++) ref->param[row][reorder(param, i)] = (double)values[i];
+            rg_params_read(exec, plan_row(plan, param->name),
+                           param->trained ? RG_ARENA_PARAM : RG_ARENA_STATE, values);
+            for (int64_t i = 0; i < count; i++)
+                ref->param[row][reorder(param, i)] = (double)values[i];
         }
         free(values);
     }
@@ -99,7 +105,8 @@ static rg_status save_params(reference *ref) {
         const rg_param *param = &ref->table->param[row];
         double *values = RG_NEW_ARRAY(arena, double, elements(param));
         if (!values) return rg_nomem(ref->ctx);
-        for (int64_t k = 0; k < elements(param); k++) values[k] = ref->param[row][reorder(param, k)];
+        for (int64_t k = 0; k < elements(param); k++)
+            values[k] = ref->param[row][reorder(param, k)];
         entry->dtype = "F64";
         entry->data = (const uint8_t *)values;
         entry->bytes = (uint64_t)elements(param) * sizeof *values;
@@ -113,13 +120,15 @@ static void fill_image(reference *ref, const rg_dataset *set, uint32_t image, do
     const rg_spec *spec = ref->job->spec;
     size_t in = (size_t)set->height * set->width, out = (size_t)spec->height * (size_t)spec->width;
     for (uint32_t c = 0; c < set->channels; c++) {
-        rg_resize_plane(ref->resize, set->pixels + ((size_t)image * set->channels + c) * in, ref->bytes, ref->scratch);
-        for (size_t i = 0; i < out; i++) to[i * set->channels + c] = (ref->bytes[i] / 255.0 - spec->mean[c]) / spec->std[c];
+        rg_resize_plane(ref->resize, set->pixels + ((size_t)image * set->channels + c) * in,
+                        ref->bytes, ref->scratch);
+        for (size_t i = 0; i < out; i++)
+            to[i * set->channels + c] = (ref->bytes[i] / 255.0 - spec->mean[c]) / spec->std[c];
     }
 }
 
-static void fill_leaves(reference *ref, rg_interp *interp, const rg_graph *graph, const rg_dataset *set,
-                        const uint32_t *order, int32_t live) {
+static void fill_leaves(reference *ref, rg_interp *interp, const rg_graph *graph,
+                        const rg_dataset *set, const uint32_t *order, int32_t live) {
     int64_t size = (int64_t)ref->job->spec->height * ref->job->spec->width * set->channels;
     for (rg_vid v = 0; v < graph->value_count; v++) {
         const rg_value *value = &graph->value[v];
@@ -132,8 +141,10 @@ static void fill_leaves(reference *ref, rg_interp *interp, const rg_graph *graph
         }
         memset(to, 0, (size_t)rg_interp_count(interp, v) * sizeof *to);
         for (int32_t i = 0; i < live; i++) {
-            if (label) to[i] = set->labels[order[i]];
-            else fill_image(ref, set, order[i], to + i * size);
+            if (label)
+                to[i] = set->labels[order[i]];
+            else
+                fill_image(ref, set, order[i], to + i * size);
         }
     }
 }
@@ -151,10 +162,12 @@ static rg_status update(reference *ref, const rg_graph *graph) {
         int32_t row = graph->result[r].param;
         const double *value = rg_interp_value(ref->train, graph->result[r].value);
         int64_t count = rg_interp_count(ref->train, graph->result[r].value);
-        if (graph->result[r].kind == RG_O_STATE) memcpy(ref->param[row], value, (size_t)count * sizeof *value);
+        if (graph->result[r].kind == RG_O_STATE)
+            memcpy(ref->param[row], value, (size_t)count * sizeof *value);
         if (graph->result[r].kind != RG_O_GRAD) continue;
         double *const moment[2] = {ref->moment[0][row], ref->moment[1][row]};
-        RG_TRY(rg_optim_step(ref->ctx, &ref->job->spec->optim, ref->steps, ref->param[row], value, moment, count));
+        RG_TRY(rg_optim_step(ref->ctx, &ref->job->spec->optim, ref->steps, ref->param[row], value,
+                             moment, count));
     }
     return RG_OK;
 }
@@ -170,8 +183,8 @@ static rg_ctrl control(reference *ref, int32_t live) {
     return rg_exec_ctrl(&ref->job->planned.plan, live, ref->steps + 1, ref->job->spec->optim.lr);
 }
 
-static rg_status run_batch(reference *ref, bool training, const rg_dataset *set, const uint32_t *order, int32_t live,
-                           sums *total, double *loss) {
+static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
+                           const uint32_t *order, int32_t live, sums *total, double *loss) {
     rg_interp *interp = training ? ref->train : ref->eval;
     const rg_graph *graph = training ? ref->job->train_graph : ref->job->eval_graph;
     fill_leaves(ref, interp, graph, set, order, live);
@@ -179,7 +192,8 @@ static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
     RG_TRY(rg_interp_run(ref->ctx, interp, &ctrl));
     *loss = result(interp, graph, RG_O_LOSS)[0];
     if (!isfinite(*loss))
-        return rg_fail(ref->ctx, RG_E_NUMERIC, "loss is %g after %llu steps", *loss, (unsigned long long)ref->steps);
+        return rg_fail(ref->ctx, RG_E_NUMERIC, "loss is %g after %llu steps", *loss,
+                       (unsigned long long)ref->steps);
     total->loss += *loss * live;
     total->correct += result(interp, graph, RG_O_CORRECT)[0];
     total->images += (uint64_t)live;
@@ -188,7 +202,8 @@ static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
     return update(ref, graph);
 }
 
-static rg_status run_set(reference *ref, bool training, const rg_dataset *set, uint32_t *order, uint64_t last, sums *total) {
+static rg_status run_set(reference *ref, bool training, const rg_dataset *set, uint32_t *order,
+                         uint64_t last, sums *total) {
     uint32_t batch = (uint32_t)(training ? ref->job->spec->batch : ref->job->spec->eval_batch);
     for (uint32_t at = 0; at < set->count && (!training || ref->steps < last); at += batch) {
         int32_t live = (int32_t)(set->count - at < batch ? set->count - at : batch);
@@ -209,9 +224,13 @@ static rg_status run_epochs(reference *ref, const rg_dataset *train, const rg_da
         double start = now_seconds();
         sums t = {0}, v = {0};
         for (uint32_t i = 0; i < most; i++) order[i] = i;
-        if (!ref->job->cli->no_shuffle) rg_random_permutation(ref->job->spec->seed, e, train->count, order);
+        if (!ref->job->cli->no_shuffle)
+            rg_random_permutation(ref->job->spec->seed, e, train->count, order);
         RG_TRY(run_set(ref, true, train, order, last, &t));
-        rg_epoch epoch = {.epoch = e, .steps = ref->steps, .images = t.images, .train_loss = t.loss / (double)t.images,
+        rg_epoch epoch = {.epoch = e,
+                          .steps = ref->steps,
+                          .images = t.images,
+                          .train_loss = t.loss / (double)t.images,
                           .train_acc = t.correct / (double)t.images};
         if (!ref->job->cli->steps) {
             for (uint32_t i = 0; i < most; i++) order[i] = i;
@@ -237,11 +256,14 @@ static rg_status prepare(reference *ref, const rg_dataset *set) {
     for (int m = 0; m < 2; m++) ref->moment[m] = RG_NEW_ARRAY(arena, double *, rows);
     ref->bytes = RG_NEW_ARRAY(arena, uint8_t, (size_t)spec->height * (size_t)spec->width);
     ref->scratch = RG_NEW_ARRAY(arena, uint8_t, (size_t)set->height * (size_t)spec->width);
-    if (!ref->param || !ref->moment[0] || !ref->moment[1] || !ref->bytes || !ref->scratch) return rg_nomem(ref->ctx);
+    if (!ref->param || !ref->moment[0] || !ref->moment[1] || !ref->bytes || !ref->scratch)
+        return rg_nomem(ref->ctx);
     if ((int32_t)set->channels != spec->channels)
-        return rg_fail(ref->ctx, RG_E_SHAPE, "the data set has %u channels, the network %d", set->channels, spec->channels);
+        return rg_fail(ref->ctx, RG_E_SHAPE, "the data set has %u channels, the network %d",
+                       set->channels, spec->channels);
     RG_TRY(read_params(ref));
-    RG_TRY(rg_resize_new(ref->ctx, set->height, set->width, (uint32_t)spec->height, (uint32_t)spec->width, &ref->resize));
+    RG_TRY(rg_resize_new(ref->ctx, set->height, set->width, (uint32_t)spec->height,
+                         (uint32_t)spec->width, &ref->resize));
     RG_TRY(rg_interp_new(ref->ctx, ref->job->train_graph, spec->batch, &ref->train));
     return rg_interp_new(ref->ctx, ref->job->eval_graph, spec->eval_batch, &ref->eval);
 }

@@ -35,15 +35,21 @@ static rg_status synthetic(rg_job *job, rg_dataset *train, rg_dataset *valid) {
 
 rg_status rg_job_data(rg_job *job, rg_dataset *train, rg_dataset *valid, const char **told) {
     const char *dir = find_cifar(job);
+    if (job->spec->channels != 3)
+        return rg_error(job->ctx, RG_E_SHAPE, (rg_loc){job->cli->spec, 0},
+                        "data: the images have 3 channels, the network takes %d",
+                        job->spec->channels);
     if (dir) {
         RG_TRY(rg_dataset_cifar10(job->ctx, dir, true, train));
         RG_TRY(rg_dataset_cifar10(job->ctx, dir, false, valid));
     } else {
         RG_TRY(synthetic(job, train, valid));
     }
-    *told = rg_arena_printf(job->ctx->arena, "data: %s%s, %u training and %u validation images",
-                            dir ? "CIFAR-10 in " : "synthetic (no CIFAR-10 found: give --data=DIR)", dir ? dir : "",
-                            train->count, valid->count);
+    bool wanted = dir || job->cli->data || strcmp(job->spec->dataset, "cifar10") != 0;
+    *told = rg_arena_printf(job->ctx->arena, "data: %s%s%s, %u training and %u validation images",
+                            dir ? "CIFAR-10 in " : "synthetic", dir ? dir : "",
+                            wanted ? "" : " (no CIFAR-10 found: give --data=DIR)", train->count,
+                            valid->count);
     return *told ? RG_OK : rg_nomem(job->ctx);
 }
 
@@ -64,8 +70,9 @@ static void catch_signals(void) {
 
 static void print_build(const rg_job *job) {
     if (job->cli->quiet || job->cli->json) return;
-    printf("kernels: %d compiled, %d from the cache in %s, %.1f s\n", job->stats.compiled, job->stats.cached,
-           job->stats.cache_dir ? job->stats.cache_dir : "memory", job->stats.seconds);
+    printf("kernels: %d compiled, %d from the cache in %s, %.1f s\n", job->stats.compiled,
+           job->stats.cached, job->stats.cache_dir ? job->stats.cache_dir : "memory",
+           job->stats.seconds);
     if (job->stats.note) printf("note: %s\n", job->stats.note);
 }
 
@@ -79,23 +86,32 @@ static rg_status start(rg_job *job, rg_exec **exec, uint64_t *steps) {
 
 static void print_epoch_json(void *user, const rg_epoch *e) {
     (void)user;
-    printf("{\"epoch\": %u, \"steps\": %llu, \"train_loss\": %.9g, \"train_acc\": %.9g, \"valid_loss\": %.9g, "
+    printf("{\"epoch\": %u, \"steps\": %llu, \"train_loss\": %.9g, \"train_acc\": %.9g, "
+           "\"valid_loss\": %.9g, "
            "\"valid_acc\": %.9g, \"train_seconds\": %.3f, \"seconds\": %.3f}\n",
-           e->epoch, (unsigned long long)e->steps, e->train_loss, e->train_acc, e->valid_loss, e->valid_acc,
-           e->train_seconds, e->seconds);
+           e->epoch, (unsigned long long)e->steps, e->train_loss, e->train_acc, e->valid_loss,
+           e->valid_acc, e->train_seconds, e->seconds);
     fflush(stdout);
 }
 
-static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train, const rg_dataset *valid,
-                            uint64_t steps_done) {
+static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
+                            const rg_dataset *valid, uint64_t steps_done) {
     rg_report report;
     rg_report_init(&report, stdout, stderr, job->cli->quiet);
-    rg_train_options options = {
-        .train = train, .valid = valid, .epochs = (uint32_t)job->spec->epochs, .steps = job->cli->steps,
-        .steps_done = steps_done, .shuffle = !job->cli->no_shuffle, .seed = job->spec->seed, .save = job->cli->save,
-        .print_steps = job->cli->steps > 0 && job->cli->steps <= 1000, .stop = &stop_flag,
-        .line = job->cli->json ? NULL : rg_report_line, .progress = rg_report_progress,
-        .epoch = job->cli->json ? print_epoch_json : NULL, .user = &report};
+    rg_train_options options = {.train = train,
+                                .valid = valid,
+                                .epochs = (uint32_t)job->spec->epochs,
+                                .steps = job->cli->steps,
+                                .steps_done = steps_done,
+                                .shuffle = !job->cli->no_shuffle,
+                                .seed = job->spec->seed,
+                                .save = job->cli->save,
+                                .print_steps = job->cli->steps > 0 && job->cli->steps <= 1000,
+                                .stop = &stop_flag,
+                                .line = job->cli->json ? NULL : rg_report_line,
+                                .progress = rg_report_progress,
+                                .epoch = job->cli->json ? print_epoch_json : NULL,
+                                .user = &report};
     catch_signals();
     rg_status status = rg_train(job->ctx, exec, &options, &steps_done);
     rg_report_clear(&report);
@@ -112,7 +128,8 @@ rg_status rg_command_train(rg_job *job) {
     if (status == RG_OK && !job->cli->quiet && !job->cli->json) printf("%s\n", told);
     if (status == RG_OK) status = start(job, &exec, &steps);
     if (status == RG_OK) status = train_with(job, exec, &train, &valid, steps);
-    if (status == RG_OK && job->cli->save && !job->cli->quiet && !job->cli->json) printf("saved %s\n", job->cli->save);
+    if (status == RG_OK && job->cli->save && !job->cli->quiet && !job->cli->json)
+        printf("saved %s\n", job->cli->save);
     rg_exec_free(exec);
     rg_dataset_free(&train);
     rg_dataset_free(&valid);
@@ -120,7 +137,9 @@ rg_status rg_command_train(rg_job *job) {
 }
 
 rg_status rg_command_eval(rg_job *job) {
-    if (!job->cli->init) return rg_fail(job->ctx, RG_E_USAGE, "eval: which checkpoint? give --init=FILE.safetensors");
+    if (!job->cli->init)
+        return rg_fail(job->ctx, RG_E_USAGE,
+                       "eval: which checkpoint? give --init=FILE.safetensors");
     rg_exec *exec = NULL;
     rg_dataset train = {0}, valid = {0};
     const char *told;
@@ -131,7 +150,9 @@ rg_status rg_command_eval(rg_job *job) {
     catch_signals();
     if (status == RG_OK) status = rg_eval(job->ctx, exec, &valid, &stop_flag, &loss, &accuracy);
     if (status == RG_OK)
-        printf(job->cli->json ? "{\"loss\": %.9g, \"accuracy\": %.9g}\n" : "Valid:(L=%.6f, Acc=%.6f)\n", loss, accuracy);
+        printf(job->cli->json ? "{\"loss\": %.9g, \"accuracy\": %.9g}\n"
+                              : "Valid:(L=%.6f, Acc=%.6f)\n",
+               loss, accuracy);
     rg_exec_free(exec);
     rg_dataset_free(&train);
     rg_dataset_free(&valid);

@@ -20,7 +20,7 @@
 #include "rg_core.h"
 
 #define FOLDER RG_BINARY_DIR "/test_cli"
-#define SPEC "specs/tiny/mlp.lua"
+#define SPEC   "specs/tiny/mlp.lua"
 /* Quick kernels in a cache that the tests of this build share. */
 #define QUICK "--optimise=1", "--cache=" RG_BINARY_DIR "/parity-cache"
 
@@ -144,7 +144,8 @@ static void test_wrong_options_are_usage_errors(void **state) {
         {"eval", SPEC, NULL, "--init=FILE"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        run_in(environ, (const char *const[]){cases[i][0], cases[i][1], cases[i][1] ? cases[i][2] : NULL, NULL});
+        run_in(environ, (const char *const[]){cases[i][0], cases[i][1],
+                                              cases[i][1] ? cases[i][2] : NULL, NULL});
         expect_line(2, cases[i][3]);
     }
 }
@@ -202,11 +203,16 @@ static void test_wrong_checkpoints_are_refused_by_name(void **state) {
     (void)state;
     RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/none.safetensors", QUICK);
     expect_line(1, "none.safetensors");
-    write_tensors(FOLDER "/bad.safetensors", "{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}", 16);
+    write_tensors(FOLDER "/bad.safetensors",
+                  "{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}",
+                  16);
     expect_refused("classifier.bias"); /* bytes that are not shape times type */
-    write_tensors(FOLDER "/bad.safetensors", "{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}", 11);
+    write_tensors(FOLDER "/bad.safetensors",
+                  "{\"classifier.bias\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}",
+                  11);
     expect_refused("classifier.bias"); /* past the end of the file */
-    write_text(FOLDER "/bad.safetensors", "\xff\xff\xff\xff\xff\xff\xff\x7f{}"); /* a header longer than the file */
+    write_text(FOLDER "/bad.safetensors",
+               "\xff\xff\xff\xff\xff\xff\xff\x7f{}"); /* a header longer than the file */
     expect_refused("header");
     write_text(FOLDER "/bad.safetensors", "abc");
     expect_refused("bad.safetensors");
@@ -243,7 +249,8 @@ static void rename_entry(rg_safetensors *file, rg_tensor_entry *entry) {
 
 static void test_checkpoint_of_another_network_is_refused_by_name(void **state) {
     (void)state;
-    RUN("train", SPEC, "--data=synthetic", "--steps=2", "--save=" FOLDER "/good.safetensors", QUICK);
+    RUN("train", SPEC, "--data=synthetic", "--steps=2", "--save=" FOLDER "/good.safetensors",
+        QUICK);
     expect_done();
     write_changed(turn_shape);
     expect_refused("'fc2.weight'");
@@ -252,7 +259,8 @@ static void test_checkpoint_of_another_network_is_refused_by_name(void **state) 
     write_changed(rename_entry);
     RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/bad.safetensors", QUICK);
     assert_int_equal(last.code, 1);
-    assert_non_null(strstr(last.err, "'fc3.weight'")); /* a name too many, and one that is missing */
+    assert_non_null(
+        strstr(last.err, "'fc3.weight'")); /* a name too many, and one that is missing */
 }
 
 /* ---- compilers ---- */
@@ -273,12 +281,14 @@ static void test_missing_compiler_is_one_line_that_says_what_to_install(void **s
 
 static void test_loss_that_is_no_number_stops_at_its_step(void **state) {
     (void)state;
-    write_text(FOLDER "/explode.lua", "data {dataset = 'synthetic', height = 5, width = 6, channels = 3, classes = 3}\n"
-                                      "train {batch = 16, epochs = 1, optimizer = 'sgd', lr = 1e6}\n"
-                                      "function network(x)\n"
-                                      "    return x:flatten():linear('a', {out = 8}):linear('b', {out = 3})\n"
-                                      "end\n");
-    RUN("train", FOLDER "/explode.lua", "--data=synthetic", "--steps=20", "--save=" FOLDER "/explode.safetensors", QUICK);
+    write_text(FOLDER "/explode.lua",
+               "data {dataset = 'synthetic', height = 5, width = 6, channels = 3, classes = 3}\n"
+               "train {batch = 16, epochs = 1, optimizer = 'sgd', lr = 1e6}\n"
+               "function network(x)\n"
+               "    return x:flatten():linear('a', {out = 8}):linear('b', {out = 3})\n"
+               "end\n");
+    RUN("train", FOLDER "/explode.lua", "--data=synthetic", "--steps=20",
+        "--save=" FOLDER "/explode.safetensors", QUICK);
     expect_line(1, "at epoch 0 step ");
     assert_non_null(strstr(last.err, "error[numeric]: loss is "));
     assert_non_null(strstr(last.err, "1e+06"));
@@ -290,8 +300,15 @@ static void test_loss_that_is_no_number_stops_at_its_step(void **state) {
 /* The signal comes once the first step has been told. */
 static void test_interrupted_training_saves_and_says_so(void **state) {
     (void)state;
-    char *argv[] = {RG_PROGRAM, "train", SPEC, "--data=synthetic", "--steps=1000", "--epochs=1000",
-                    "--save=" FOLDER "/stopped.safetensors", QUICK, NULL};
+    char *argv[] = {RG_PROGRAM,
+                    "train",
+                    SPEC,
+                    "--data=synthetic",
+                    "--steps=1000",
+                    "--epochs=1000",
+                    "--save=" FOLDER "/stopped.safetensors",
+                    QUICK,
+                    NULL};
     int pipes[2];
     char text[4096], line[512];
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
@@ -301,9 +318,11 @@ static void test_interrupted_training_saves_and_says_so(void **state) {
     close(err);
     FILE *out = fdopen(pipes[0], "r");
     assert_non_null(out);
-    while (fgets(line, sizeof line, out) && !strstr(line, "step 0 ")) {}
+    while (fgets(line, sizeof line, out) && !strstr(line, "step 0 ")) {
+    }
     assert_int_equal(kill(child, SIGINT), 0);
-    while (fread(text, 1, sizeof text, out) > 0) {}
+    while (fread(text, 1, sizeof text, out) > 0) {
+    }
     fclose(out);
     last.code = wait_for(child);
     last.out[0] = '\0';
@@ -331,7 +350,8 @@ static void expect_json_lines(const char *key, int least) {
 
 static void test_json_output_is_json(void **state) {
     (void)state;
-    RUN("train", SPEC, "--data=synthetic", "--steps=3", "--json", "--save=" FOLDER "/json.safetensors", QUICK);
+    RUN("train", SPEC, "--data=synthetic", "--steps=3", "--json",
+        "--save=" FOLDER "/json.safetensors", QUICK);
     expect_done();
     expect_json_lines("train_loss", 1);
     RUN("eval", SPEC, "--data=synthetic", "--json", "--init=" FOLDER "/json.safetensors", QUICK);
@@ -363,8 +383,8 @@ static void test_build_prints_the_layers_and_leaves_the_sources(void **state) {
 
 static void test_every_stage_can_be_dumped(void **state) {
     (void)state;
-    static const char *const stages[] = {"spec", "grad", "decompose", "fold", "simplify",
-                                         "fuse", "select", "schedule", "kernels", "plan"};
+    static const char *const stages[] = {"spec", "grad",   "decompose", "fold",    "simplify",
+                                         "fuse", "select", "schedule",  "kernels", "plan"};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         char option[64];
         snprintf(option, sizeof option, "--dump=%s", stages[i]);

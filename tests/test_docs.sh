@@ -70,11 +70,20 @@ check_paths() {
         tr -d '`' | sort -u)
 }
 
+# README.md lists the options that the program has, and no others.
+check_options() {
+    diff <("$binary_dir/resgen" --help | grep -oE -- '--[a-z-]+' | sort -u) \
+        <(grep -oE -- '--[a-z-]+' "$source_dir/README.md" | grep -v '^--*$' | sort -u) >"$scratch/output" && return
+    fail "README.md: options (<: missing there, >: not in --help)"
+    cat "$scratch/output" >&2
+}
+
 check_diff() {
     local file=$1
     blocks diff "$source_dir/$file" | cut -f 2- >"$scratch/patch"
     [ -s "$scratch/patch" ] || return
-    (cd "$source_dir" && git apply --check -C1 "$scratch/patch") || fail "$file: its diffs no longer apply"
+    git apply --check -R -C1 "$scratch/patch" 2>/dev/null && return # whoever follows the document has applied them
+    git apply --check -C1 "$scratch/patch" || fail "$file: its diffs no longer apply"
 }
 
 # A lua block with a whole spec is one: each block in a file of its own, beside the specs whose libraries it uses.
@@ -84,7 +93,7 @@ check_specs() {
         /^```/ { inside = !open && $0 == "```lua"; open = !open; number++; next }
         inside { print > (to number ".lua") }' "$source_dir/$file"
     for spec in $(grep -l '^function network' "$scratch"/specs/shown*.lua 2>/dev/null); do
-        run_command "$file: the spec shown" "build/resgen specs/${spec##*/} --dump=spec"
+        run_command "$file: the spec shown" "build/resgen specs/${spec##*/} --dump=infer"
     done
     rm -f "$scratch"/specs/shown*.lua
 }
@@ -106,6 +115,7 @@ for file in README.md docs/*.md specs/README.md; do
     check_specs "$file"
     command -v git >/dev/null && check_diff "$file"
 done
+check_options
 [ "$ran" -gt 0 ] || fail "no command was found in the documents"
 echo "$ran commands ran"
 exit "$failed"

@@ -19,7 +19,8 @@ typedef struct world {
 
 static int open_world(void **state) {
     static world w;
-    const rg_target target = {.name = "cpu", .isa = "avx512", .vector = 16, .max_blocks = 4, .only = "direct"};
+    const rg_target target = {
+        .name = "cpu", .isa = "avx512", .vector = 16, .max_blocks = 4, .only = "direct"};
     rg_candidate *list;
     int32_t count;
     if (rg_ctx_init(&w.ctx) != RG_OK || rg_tpl_open(&w.ctx, &target, &w.tpl) != RG_OK) return -1;
@@ -93,7 +94,8 @@ static void test_a_kernel_without_a_variant_is_refused(void **state) {
 
 static void test_the_same_description_gives_the_same_bytes(void **state) {
     world *w = *state;
-    const rg_target target = {.name = "cpu", .isa = "avx512", .vector = 16, .max_blocks = 4, .only = NULL};
+    const rg_target target = {
+        .name = "cpu", .isa = "avx512", .vector = 16, .max_blocks = 4, .only = NULL};
     rg_tpl *other;
     rg_emitted first = emit(w), again = emit(w), elsewhere;
     assert_int_equal(rg_tpl_open(&w->ctx, &target, &other), RG_OK);

@@ -122,7 +122,7 @@ static void test_every_tile_runs_exactly_once_for_any_number_of_threads(void **s
     for (int t = 0; t < THREAD_COUNTS; t++) {
         rg_exec *exec = new_exec(thread_counts[t]);
         rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 17, 1, 0.1); /* two blocks: 207 tiles */
-        rg_exec_run(exec, RG_PP_GRAD, &ctrl);
+        assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl), RG_OK);
         float *count = rg_exec_buffer(exec, seen);
         for (int i = 0; i < 207; i++) assert_float_equal(count[i], 2, 0);
         assert_float_equal(count[207], 0, 0);
@@ -146,7 +146,7 @@ static void test_a_waiting_op_sees_all_of_the_ops_before_it(void **state) {
         rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 48, 1, 0.1);
         float *at = rg_exec_buffer(exec, x), expected = 0;
         for (int run = 0; run < 10; run++) {
-            rg_exec_run(exec, RG_PP_GRAD, &ctrl);
+            assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl), RG_OK);
             expected = 2 * (2 * (expected + 1) + 1);
             for (int i = 0; i < 48; i++) assert_float_equal(at[i], expected, 0);
         }
@@ -163,7 +163,7 @@ static void test_a_waiting_op_waits_for_the_slowest_tile(void **state) {
     tp_launch(&tp, RG_PP_GRAD, tp_kernel(&tp, "sum_all", sum_all, 2, 0, 16), both, 1);
     rg_exec *exec = new_exec(4);
     rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 16, 1, 0.1);
-    rg_exec_run(exec, RG_PP_GRAD, &ctrl);
+    assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl), RG_OK);
     for (int i = 0; i < 16; i++) assert_float_equal(rg_exec_buffer(exec, y)[i], 16, 0);
     rg_exec_free(exec);
 }
@@ -192,7 +192,7 @@ static void test_ops_without_wait_all_run(void **state) {
         atomic_store(&met, 0);
         rg_exec *exec = new_exec(thread_counts[t]);
         rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 32, 1, 0.1);
-        rg_exec_run(exec, RG_PP_UPDATE, &ctrl);
+        assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_UPDATE, &ctrl), RG_OK);
         for (int i = 0; i < 16; i++) {
             assert_float_equal(rg_exec_buffer(exec, one)[i], 1, 0);
             /* An op's tiles begin only when all those of the op before it are handed out. */
@@ -212,7 +212,7 @@ static void test_fill_zeroes_the_whole_buffer_and_no_more(void **state) {
     rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 1, 1, 0.1);
     for (uint32_t b = before; b <= after; b++)
         memset(rg_exec_buffer(exec, b), 0x3f, tp.buffer[b].bytes);
-    rg_exec_run(exec, RG_PP_GRAD, &ctrl);
+    assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl), RG_OK);
     for (int i = 0; i < 200000; i++)
         if (rg_exec_buffer(exec, filled)[i] != 0) fail_msg("element %d is not zero", i);
     for (int i = 0; i < 16; i++) {
@@ -233,7 +233,7 @@ static void test_scratch_is_private_aligned_and_large_enough(void **state) {
     rg_exec *exec = new_exec(8);
     rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 16, 1, 0.1);
     atomic_store(&arrived, 0);
-    rg_exec_run(exec, RG_PP_GRAD, &ctrl);
+    assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl), RG_OK);
     for (int i = 0; i < 700; i++)
         assert_float_equal(rg_exec_buffer(exec, out)[i], 1000.0f * (float)i, 0);
     rg_exec_free(exec);
@@ -247,7 +247,7 @@ static void test_subnormals_are_flushed_inside_a_program_only(void **state) {
     rg_exec *exec = new_exec(4);
     rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 16, 1, 0.1);
     memset(rg_exec_buffer(exec, out), 0x3f, tp.buffer[out].bytes);
-    rg_exec_run(exec, RG_PP_GRAD, &ctrl);
+    assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl), RG_OK);
     for (int i = 0; i < 48; i++) assert_float_equal(rg_exec_buffer(exec, out)[i], 0, 0);
     volatile float smallest = FLT_MIN;
     assert_true(smallest * 0.5f > 0);
@@ -265,7 +265,7 @@ static void test_a_timed_run_does_the_same_and_times_each_op(void **state) {
     rg_exec *exec = new_exec(2);
     rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 48, 1, 0.1);
     double op_us[3] = {-1, -1, -1};
-    rg_exec_run_timed(exec, RG_PP_GRAD, &ctrl, op_us);
+    assert_int_equal(rg_exec_run_timed(&ctx, exec, RG_PP_GRAD, &ctrl, op_us), RG_OK);
     assert_true(op_us[0] > 0 && op_us[0] < 60e6);
     assert_true(op_us[1] > 0 && op_us[1] < 60e6);
     assert_true(op_us[2] == -1);
@@ -277,8 +277,8 @@ static void test_a_program_that_the_plan_has_not_got_does_nothing(void **state) 
     (void)state;
     rg_exec *exec = new_exec(2);
     rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 1, 1, 0.1);
-    rg_exec_run(exec, RG_PP_PREDICT, &ctrl);
-    rg_exec_run_timed(exec, RG_PP_PREDICT, &ctrl, NULL);
+    assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_PREDICT, &ctrl), RG_OK);
+    assert_int_equal(rg_exec_run_timed(&ctx, exec, RG_PP_PREDICT, &ctrl, NULL), RG_OK);
     rg_exec_free(exec);
 }
 

@@ -4,16 +4,16 @@
 
 #define SPEC RG_SOURCE_DIR "/specs/resnet18_cifar.lua"
 
-static void expect(const rg_safetensors *file, const char *key, const char *name, const double *got, int64_t count,
-                   double bound) {
+static void expect(const rg_safetensors *file, const char *key, const char *name, const double *got,
+                   int64_t count, double bound) {
     const double *want = golden_f64(file, key, name, count);
     double off = parity_largest_difference(got, want, count);
     if (!(off <= bound)) fail_msg("%s%s: off by %.3e, bound %.1e", key, name, off, bound);
 }
 
 /* Norm and products, relative to the norm where that is above 1. */
-static void expect_summary(const parity *net, const rg_safetensors *file, const char *key, int32_t row,
-                           const double *value, double bound) {
+static void expect_summary(const parity *net, const rg_safetensors *file, const char *key,
+                           int32_t row, const double *value, double bound) {
     const rg_param *param = &net->job.spec->graph->param[row];
     int64_t count = parity_elements(net, row);
     double *torch = parity_alloc((size_t)count, sizeof *torch), got[5];
@@ -35,7 +35,8 @@ static void check_training(int32_t count, bool decomposed) {
     rg_safetensors file;
     char key[64];
     open_net(&net, &file);
-    const rg_graph *graph = decomposed ? net.job.planned.program[RG_PP_GRAD].graph : net.job.train_graph;
+    const rg_graph *graph =
+        decomposed ? net.job.planned.program[RG_PP_GRAD].graph : net.job.train_graph;
     parity_batch batch = golden_batch(&net, count, "");
     rg_interp *interp = parity_interpret(&net, graph, &batch);
     snprintf(key, sizeof key, "batch%d/", count);
@@ -88,7 +89,8 @@ static void test_evaluation_has_the_numbers_of_pytorch(void **state) {
     for (int i = 0; i < 2; i++) {
         rg_interp *interp = parity_interpret(&net, graphs[i], &batch);
         const double *logits = parity_result(interp, graphs[i], RG_O_LOGITS, -1);
-        expect(&file, "batch2/eval/", "loss", parity_result(interp, graphs[i], RG_O_LOSS, -1), 1, 1e-9);
+        expect(&file, "batch2/eval/", "loss", parity_result(interp, graphs[i], RG_O_LOSS, -1), 1,
+               1e-9);
         if (logits) expect(&file, "batch2/eval/", "logits", logits, 20, 1e-9);
         rg_interp_free(interp);
     }

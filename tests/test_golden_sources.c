@@ -38,8 +38,8 @@ static void expect_same(const char *name, const char *want, const char *got) {
     int line = 1;
     for (; *want && *want == *got; want++, got++) line += *want == '\n';
     if (*want == *got) return;
-    fail_msg("%s/%s:%d: '%.*s' is now '%.*s'; run scripts/golden and look at what it shows", FOLDER, name, line,
-             (int)strcspn(want, "\n"), want, (int)strcspn(got, "\n"), got);
+    fail_msg("%s/%s:%d: '%.*s' is now '%.*s'; run scripts/golden and look at what it shows", FOLDER,
+             name, line, (int)strcspn(want, "\n"), want, (int)strcspn(got, "\n"), got);
 }
 
 static void test_emitted_sources_are_those_of_the_golden_folder(void **state) {
@@ -48,7 +48,8 @@ static void test_emitted_sources_are_those_of_the_golden_folder(void **state) {
     for (int32_t i = 0; i < net.job.planned.launch_count; i++) {
         rg_emitted made;
         char name[256];
-        assert_int_equal(rg_emit_kernel(&net.ctx, net.job.tpl, &net.job.planned.launch[i].desc, &made), RG_OK);
+        assert_int_equal(
+            rg_emit_kernel(&net.ctx, net.job.tpl, &net.job.planned.launch[i].desc, &made), RG_OK);
         snprintf(name, sizeof name, "%s.c", made.symbol);
         expect_same(name, read_golden(name), made.source);
         assert_non_null(strstr(manifest, name));
@@ -72,7 +73,8 @@ static void test_golden_folder_holds_nothing_else(void **state) {
     for (struct dirent *entry; (entry = readdir(folder));) {
         size_t length = strlen(entry->d_name);
         if (length < 3 || strcmp(entry->d_name + length - 2, ".c") != 0) continue;
-        if (!is_emitted(entry->d_name)) fail_msg("%s/%s is no longer emitted: run scripts/golden", FOLDER, entry->d_name);
+        if (!is_emitted(entry->d_name))
+            fail_msg("%s/%s is no longer emitted: run scripts/golden", FOLDER, entry->d_name);
         count++;
     }
     closedir(folder);

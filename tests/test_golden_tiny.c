@@ -32,12 +32,13 @@ static void expect(const golden *g, const char *prefix, const char *name, const 
                    int64_t count, double bound) {
     const double *want = golden_f64(&g->file, prefix, name, count);
     double difference = parity_largest_difference(got, want, count);
-    if (!(difference <= bound)) fail_msg("%s%s: off by %.3e, bound %.1e", prefix, name, difference, bound);
+    if (!(difference <= bound))
+        fail_msg("%s%s: off by %.3e, bound %.1e", prefix, name, difference, bound);
 }
 
 /* A parameter's tensor against PyTorch's: the largest difference, or relative in L2. */
-static void expect_param(const golden *g, const char *prefix, int32_t row, const double *value, double bound,
-                         bool relative) {
+static void expect_param(const golden *g, const char *prefix, int32_t row, const double *value,
+                         double bound, bool relative) {
     const rg_param *param = &g->net.job.spec->graph->param[row];
     int64_t count = parity_elements(&g->net, row);
     double *got = parity_alloc((size_t)count, sizeof *got);
@@ -47,7 +48,8 @@ static void expect_param(const golden *g, const char *prefix, int32_t row, const
     } else {
         const double *want = golden_f64(&g->file, prefix, param->name, count);
         double off = parity_distance(got, want, count) / parity_norm(want, count);
-        if (!(off <= bound)) fail_msg("%s%s: %.3e off in L2, bound %.1e", prefix, param->name, off, bound);
+        if (!(off <= bound))
+            fail_msg("%s%s: %.3e off in L2, bound %.1e", prefix, param->name, off, bound);
     }
     free(got);
 }
@@ -134,7 +136,8 @@ static double adam_step(golden *g, uint64_t step, double **moment[2]) {
         int64_t count = parity_elements(net, row);
         double *const moments[2] = {moment[0][row], moment[1][row]};
         if (trained)
-            assert_int_equal(rg_optim_step(&net->ctx, &net->job.spec->optim, step, net->param[row], value, moments, count),
+            assert_int_equal(rg_optim_step(&net->ctx, &net->job.spec->optim, step, net->param[row],
+                                           value, moments, count),
                              RG_OK);
         else
             memcpy(net->param[row], value, (size_t)count * sizeof *value);

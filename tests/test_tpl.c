@@ -16,7 +16,8 @@ typedef struct world {
 
 static int open_world(void **state) {
     static world w;
-    const rg_target target = {.name = "cpu", .isa = "avx512", .vector = 16, .max_blocks = 4, .only = NULL};
+    const rg_target target = {
+        .name = "cpu", .isa = "avx512", .vector = 16, .max_blocks = 4, .only = NULL};
     if (rg_ctx_init(&w.ctx) != RG_OK) return -1;
     if (rg_tpl_open(&w.ctx, &target, &w.tpl) != RG_OK) {
         print_message("%s\n", w.ctx.first->text);
@@ -216,7 +217,8 @@ static void test_a_dgrad_wants_turned_weights(void **state) {
 
 static void test_only_narrows_the_choice(void **state) {
     world *w = *state;
-    const rg_target target = {.name = "cpu", .isa = "avx2", .vector = 8, .max_blocks = 4, .only = "direct"};
+    const rg_target target = {
+        .name = "cpu", .isa = "avx2", .vector = 8, .max_blocks = 4, .only = "direct"};
     rg_tpl *tpl;
     tpl_conv conv;
     rg_candidate *list;

@@ -1,11 +1,13 @@
-/* The IR: SSA values over typed tensors. A graph is one program (grad, eval, predict); passes map graphs to graphs. */
+/* The IR: SSA values over typed tensors. A graph is one program (grad, eval, predict); passes map
+ * graphs to graphs. */
 #ifndef RG_GRAPH_H
 #define RG_GRAPH_H
 
 #include "rg_expr.h"
 
-/* dim: ACT: N H W C, where N is RG_BATCH or 1 (a constant over the batch), and 1 broadcasts: a channel vector is 1 1 1 C, a value per
- * image and channel RG_BATCH 1 1 C. WEIGHT: K R S C (logical order of parameters is PyTorch's K C R S; only files know that). */
+/* dim: ACT: N H W C, where N is RG_BATCH or 1 (a constant over the batch), and 1 broadcasts: a
+ * channel vector is 1 1 1 C, a value per image and channel RG_BATCH 1 1 C. WEIGHT: K R S C (logical
+ * order of parameters is PyTorch's K C R S; only files know that). */
 typedef enum rg_type_class { RG_T_ACT, RG_T_WEIGHT } rg_type_class;
 #define RG_BATCH (-1)
 
@@ -29,7 +31,8 @@ typedef struct rg_type_text {
     char text[64];
 } rg_type_text;
 rg_type_text rg_type_print(rg_type type);
-/* Image extents that a window reads, its span, stride and padding stay within this, so that coordinates fit in 32 bits. */
+/* Image extents that a window reads, its span, stride and padding stay within this, so that
+ * coordinates fit in 32 bits. */
 #define RG_MAX_EXTENT (1 << 20)
 /* Outputs along one axis of a window of `taps`; under 1 where it does not fit. */
 int64_t rg_window_extent(int32_t in, int32_t taps, int32_t stride, int32_t pad, int32_t dilation);
@@ -55,7 +58,7 @@ typedef struct rg_attr {
     int32_t root;
     /* reduce */
     rg_reduce_kind reduce;
-    uint32_t axes;      /* RG_AXIS_* of kernel/ : reduced axes */
+    uint32_t axes; /* RG_AXIS_* of kernel/ : reduced axes */
     /* batch_norm */
     double eps, momentum;
     /* loss */
@@ -84,9 +87,10 @@ typedef enum rg_value_kind {
 typedef struct rg_value {
     rg_value_kind kind;
     rg_type type;
-    rg_nid def;     /* NODE: its producer; else -1 */
-    int32_t param;  /* PARAM, STATE: row of the parameter table; else -1 */
-    const char *name; /* PARAM, STATE: PyTorch's name; INPUT: "image", "label"; NODE: for dumps, may be NULL */
+    rg_nid def;       /* NODE: its producer; else -1 */
+    int32_t param;    /* PARAM, STATE: row of the parameter table; else -1 */
+    const char *name; /* PARAM, STATE: PyTorch's name; INPUT: "image", "label"; NODE: for dumps, may
+                         be NULL */
     rg_loc loc;
 } rg_value;
 
@@ -110,11 +114,11 @@ typedef enum rg_init { RG_INIT_CONST, RG_INIT_UNIFORM } rg_init;
 typedef struct rg_param {
     const char *name;
     bool trained;
-    rg_type type;        /* WEIGHT, or ACT 1 1 1 C */
-    int32_t rank;        /* logical shape as in PyTorch's state_dict */
+    rg_type type; /* WEIGHT, or ACT 1 1 1 C */
+    int32_t rank; /* logical shape as in PyTorch's state_dict */
     int64_t shape[4];
     rg_init init;
-    double value;        /* CONST: the value; UNIFORM: the bound (-value, value) */
+    double value; /* CONST: the value; UNIFORM: the bound (-value, value) */
     rg_loc loc;
 } rg_param;
 
@@ -124,7 +128,7 @@ typedef struct rg_graph {
     int32_t value_count, value_capacity;
     rg_value *value;
     int32_t node_count, node_capacity;
-    rg_node *node;    /* topological order */
+    rg_node *node; /* topological order */
     int32_t result_count, result_capacity;
     rg_result *result;
     int32_t param_count, param_capacity; /* the same table in every program of a spec */
@@ -133,25 +137,33 @@ typedef struct rg_graph {
 
 rg_graph *rg_graph_new(rg_arena *arena, const char *name) RG_CHECKED;
 /* Adds a leaf value (INPUT, PARAM, STATE); -1 when memory runs out. */
-rg_vid rg_graph_add_leaf(rg_graph *graph, rg_value_kind kind, rg_type type, const char *name, int32_t param, rg_loc loc) RG_CHECKED;
+rg_vid rg_graph_add_leaf(rg_graph *graph, rg_value_kind kind, rg_type type, const char *name,
+                         int32_t param, rg_loc loc) RG_CHECKED;
 /* Adds a row of the parameter table; its index, or -1. */
 int32_t rg_graph_add_param(rg_graph *graph, const rg_param *param) RG_CHECKED;
-/* Appends a node with `out_count` outputs of the given types. `in` and `attr` (with its tree) are copied; attr may be NULL. -1 when memory runs out. */
-rg_nid rg_graph_add_node(rg_graph *graph, rg_op op, const rg_vid *in, int32_t in_count, const rg_type *out_type, int32_t out_count,
-                         const rg_attr *attr, const char *name, rg_loc loc) RG_CHECKED;
-rg_status rg_graph_add_result(rg_graph *graph, rg_out_kind kind, rg_vid value, int32_t param) RG_CHECKED;
-/* Convenience: a pointwise node of the given type whose tree is `root` of `expr` over the inputs; the value, or -1. */
-rg_vid rg_graph_pointwise(rg_graph *graph, const rg_vid *in, int32_t in_count, const rg_expr *expr, int32_t root, rg_type type,
-                          const char *name, rg_loc loc) RG_CHECKED;
+/* Appends a node with `out_count` outputs of the given types. `in` and `attr` (with its tree) are
+ * copied; attr may be NULL. -1 when memory runs out. */
+rg_nid rg_graph_add_node(rg_graph *graph, rg_op op, const rg_vid *in, int32_t in_count,
+                         const rg_type *out_type, int32_t out_count, const rg_attr *attr,
+                         const char *name, rg_loc loc) RG_CHECKED;
+rg_status rg_graph_add_result(rg_graph *graph, rg_out_kind kind, rg_vid value,
+                              int32_t param) RG_CHECKED;
+/* Convenience: a pointwise node of the given type whose tree is `root` of `expr` over the inputs;
+ * the value, or -1. */
+rg_vid rg_graph_pointwise(rg_graph *graph, const rg_vid *in, int32_t in_count, const rg_expr *expr,
+                          int32_t root, rg_type type, const char *name, rg_loc loc) RG_CHECKED;
 /* MOMENTS: the mean is returned, M2 is the producer's out[1]. */
-rg_vid rg_graph_reduce(rg_graph *graph, rg_vid in, rg_reduce_kind kind, uint32_t axes, const char *name, rg_loc loc) RG_CHECKED;
+rg_vid rg_graph_reduce(rg_graph *graph, rg_vid in, rg_reduce_kind kind, uint32_t axes,
+                       const char *name, rg_loc loc) RG_CHECKED;
 
 const char *rg_op_name(rg_op op);
 /* One line a value and node: the dump of every graph stage. */
 void rg_graph_dump(rg_text *text, const rg_graph *graph);
-/* Do the types of a node's inputs and outputs go together? NULL, or what is wrong, in a few words. */
+/* Do the types of a node's inputs and outputs go together? NULL, or what is wrong, in a few words.
+ */
 const char *rg_node_check_types(const rg_graph *graph, const rg_node *node);
-/* SSA order, arity, types of every node against its inputs: RG_E_INTERNAL with one line otherwise. */
+/* SSA order, arity, types of every node against its inputs: RG_E_INTERNAL with one line otherwise.
+ */
 rg_status rg_graph_verify(rg_ctx *ctx, const rg_graph *graph) RG_CHECKED;
 
 #endif

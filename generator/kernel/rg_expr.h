@@ -1,13 +1,14 @@
 /* Expression trees: element-wise maths over tensors, shared by graph nodes and kernel descriptions.
  *
- * An rg_expr is a DAG in topological order (operands before users). Identical nodes are made once. Values are f32 in
- * emitted code and double in the interpreters. Comparisons give 1 or 0. */
+ * An rg_expr is a DAG in topological order (operands before users). Identical nodes are made once.
+ * Values are f32 in emitted code and double in the interpreters. Comparisons give 1 or 0. */
 #ifndef RG_EXPR_H
 #define RG_EXPR_H
 
 #include "rg_base.h"
 
-/* id, name, arity: operators. Emission text stands in templates/lib.lua under the same name; double semantics in rg_expr.c. */
+/* id, name, arity: operators. Emission text stands in templates/lib.lua under the same name; double
+ * semantics in rg_expr.c. */
 #define RG_EXPR_OPS(X)                                                                             \
     X(NEG, "neg", 1)                                                                               \
     X(ABS, "abs", 1)                                                                               \
@@ -32,21 +33,22 @@
 /* id, name: leaves. `leaf` holds the index. */
 #define RG_EXPR_LEAVES(X)                                                                          \
     X(CONST, "const") /* value */                                                                  \
-    X(ARG, "arg")     /* leaf: input of the graph node, or argument of the kernel, at this element */ \
-    X(ACC, "acc")     /* leaf: result of the kernel's anchor (0; maxpool also 1: the index) */     \
+    X(ARG, "arg") /* leaf: input of the graph node, or argument of the kernel, at this element */  \
+    X(ACC, "acc") /* leaf: result of the kernel's anchor (0; maxpool also 1: the index) */         \
     X(INDEX, "index") /* leaf: an axis, 0 N, 1 H, 2 W, 3 C: the element's coordinate */            \
     X(CTRL, "ctrl")   /* leaf: an rg_ctrl_id */                                                    \
-    X(ROW, "row")     /* leaf: an earlier reduction over C of this pixel and image (map kernels) */ \
-    X(FIN, "fin")     /* leaf: an rg_kfin: partial results gathered in their fixed order (vec kernels) */
+    X(ROW, "row") /* leaf: an earlier reduction over C of this pixel and image (map kernels) */    \
+    X(FIN,                                                                                         \
+      "fin") /* leaf: an rg_kfin: partial results gathered in their fixed order (vec kernels) */
 
 typedef enum rg_expr_op {
 #define X(id, name) RG_EXPR_##id,
     RG_EXPR_LEAVES(X)
 #undef X
 #define X(id, name, arity) RG_EXPR_##id,
-    RG_EXPR_OPS(X)
+        RG_EXPR_OPS(X)
 #undef X
-        RG_EXPR_OP_COUNT
+            RG_EXPR_OP_COUNT
 } rg_expr_op;
 
 typedef struct rg_enode {
@@ -67,26 +69,31 @@ typedef struct rg_expr {
 
 void rg_expr_init(rg_expr *expr, rg_arena *arena);
 
-/* Builders return the index of the node, an old one where the same node is there already (and fold constants and
- * x*1, x+0, select of a constant; never 0*x). -1 when memory runs out or an operand is -1, so that only the last index needs a look. */
+/* Builders return the index of the node, an old one where the same node is there already (and fold
+ * constants and x*1, x+0, select of a constant; never 0*x). -1 when memory runs out or an operand
+ * is -1, so that only the last index needs a look. */
 int32_t rg_expr_const(rg_expr *expr, double value) RG_CHECKED;
 int32_t rg_expr_leaf(rg_expr *expr, rg_expr_op op, int32_t leaf) RG_CHECKED;
 int32_t rg_expr_unary(rg_expr *expr, rg_expr_op op, int32_t a) RG_CHECKED;
 int32_t rg_expr_binary(rg_expr *expr, rg_expr_op op, int32_t a, int32_t b) RG_CHECKED;
 int32_t rg_expr_ternary(rg_expr *expr, rg_expr_op op, int32_t a, int32_t b, int32_t c) RG_CHECKED;
 
-/* Copies node `root` of `from` (and what it needs) into `to`; leaves ARG i become the node arg[i] of `to`
- * (arg may be NULL: leaves are copied as they are). Returns the new root, -1 when memory runs out. */
-int32_t rg_expr_graft(rg_expr *to, const rg_expr *from, int32_t root, const int32_t *arg) RG_CHECKED;
+/* Copies node `root` of `from` (and what it needs) into `to`; leaves ARG i become the node arg[i]
+ * of `to` (arg may be NULL: leaves are copied as they are). Returns the new root, -1 when memory
+ * runs out. */
+int32_t rg_expr_graft(rg_expr *to, const rg_expr *from, int32_t root,
+                      const int32_t *arg) RG_CHECKED;
 
-/* d root / d ARG `arg`, as a new node of the same DAG. GT, GE, EQ and INDEX have derivative 0; MAX(a,b) passes to a where a > b,
- * to b otherwise; SELECT's condition has none. Returns -1 when memory runs out. */
+/* d root / d ARG `arg`, as a new node of the same DAG. GT, GE, EQ and INDEX have derivative 0;
+ * MAX(a,b) passes to a where a > b, to b otherwise; SELECT's condition has none. Returns -1 when
+ * memory runs out. */
 int32_t rg_expr_derive(rg_expr *expr, int32_t root, int32_t arg) RG_CHECKED;
-/* The same times node `seed`, which is what reverse mode wants: the seed goes inside, so that relu's is select(x > 0, seed, 0). */
+/* The same times node `seed`, which is what reverse mode wants: the seed goes inside, so that
+ * relu's is select(x > 0, seed, 0). */
 int32_t rg_expr_tangent(rg_expr *expr, int32_t root, int32_t arg, int32_t seed) RG_CHECKED;
 
-/* Keeps what `roots` need (-1: no root) and renumbers these in place. Nodes then stand in the order of a depth-first walk from the roots,
- * whatever the order in which they were built. */
+/* Keeps what `roots` need (-1: no root) and renumbers these in place. Nodes then stand in the order
+ * of a depth-first walk from the roots, whatever the order in which they were built. */
 rg_status rg_expr_prune(rg_expr *expr, int32_t *roots, int count) RG_CHECKED;
 
 /* Does the value of `root` depend on a leaf (op, leaf)? leaf -1: on any leaf of that kind. */

@@ -1,30 +1,33 @@
-/* The frozen description of one kernel: the emitter, the reference check, the bench and the cache key read it and nothing else.
+/* The frozen description of one kernel: the emitter, the reference check, the bench and the cache
+ * key read it and nothing else.
  *
- * No ids, no layer names, no spec lines: layers with equal descriptions share one kernel. The batch is not in it either:
- * activations are stored as blocks of 16 images, [blocks][H][W][16][C], and the number of blocks is in the control block.
+ * No ids, no layer names, no spec lines: layers with equal descriptions share one kernel. The batch
+ * is not in it either: activations are stored as blocks of 16 images, [blocks][H][W][16][C], and
+ * the number of blocks is in the control block.
  *
- * Every kernel computes sites: a site is one expression DAG evaluated for each element of some space, and outputs
- * that store its nodes or reduce them. By kind:
+ * Every kernel computes sites: a site is one expression DAG evaluated for each element of some
+ * space, and outputs that store its nodes or reduce them. By kind:
  *
- *   CONV    anchor: sum over contractions of taps . weights (fprop and dgrad alike). sites: one prologue per contraction
- *           (space: its operand; node `root` is the operand; may also STORE: the value is kept for other kernels),
- *           then one epilogue (space: the output; leaf ACC 0 is the sum).
- *   WGRAD   anchor: dw[k][r][s][c] = sum x[..]*dy[..]. sites: prologue of x, prologue of dy. The result goes to argument
- *           `w_arg`: complete (WEIGHT), or one part per image block (PART of weights) if the variant splits.
- *   WINDOW  anchor: maximum, average, or their gradients, over a list of taps. sites: prologue of operand, epilogue
- *           (ACC 0: result; for MAX, ACC 1: which tap, r*S+s, as a float).
- *   MAP     no anchor. sites: stages over the same pixels, each with its own number of channels (C or 1); a reduction
- *           over C alone gives leaf ROW i to the later stages.
- *   VEC     no anchor. One site over a run of `length` elements; leaf FIN i gathers partial results in their fixed order.
- *           BN finalisation, the optimiser, the finishing stage of split reductions.
- *   PACK    derived weights (turned for dgrad, Winograd-transformed). No site. */
+ *   CONV    anchor: sum over contractions of taps . weights (fprop and dgrad alike). sites: one
+ * prologue per contraction (space: its operand; node `root` is the operand; may also STORE: the
+ * value is kept for other kernels), then one epilogue (space: the output; leaf ACC 0 is the sum).
+ *   WGRAD   anchor: dw[k][r][s][c] = sum x[..]*dy[..]. sites: prologue of x, prologue of dy. The
+ * result goes to argument `w_arg`: complete (WEIGHT), or one part per image block (PART of weights)
+ * if the variant splits. WINDOW  anchor: maximum, average, or their gradients, over a list of taps.
+ * sites: prologue of operand, epilogue (ACC 0: result; for MAX, ACC 1: which tap, r*S+s, as a
+ * float). MAP     no anchor. sites: stages over the same pixels, each with its own number of
+ * channels (C or 1); a reduction over C alone gives leaf ROW i to the later stages. VEC     no
+ * anchor. One site over a run of `length` elements; leaf FIN i gathers partial results in their
+ * fixed order. BN finalisation, the optimiser, the finishing stage of split reductions. PACK
+ * derived weights (turned for dgrad, Winograd-transformed). No site. */
 #ifndef RG_KDESC_H
 #define RG_KDESC_H
 
 #include "rg_expr.h"
 
 #define RG_KKIND_LIST(X)                                                                           \
-    X(CONV, "conv") X(WGRAD, "wgrad") X(WINDOW, "window") X(MAP, "map") X(VEC, "vec") X(PACK, "pack")
+    X(CONV, "conv")                                                                                \
+    X(WGRAD, "wgrad") X(WINDOW, "window") X(MAP, "map") X(VEC, "vec") X(PACK, "pack")
 
 typedef enum rg_kkind {
 #define X(id, name) RG_K_##id,
@@ -33,16 +36,17 @@ typedef enum rg_kkind {
 } rg_kkind;
 
 /* How an argument lies in memory.
- *   ACT     float [blocks][h][w][16][cp]; h == 1 or w == 1 or c == 1 broadcasts where the space is larger
- *   VEC     float [cp]: one value a channel (c == 1: one for all)
- *   WEIGHT  float [ceil(kp/kb)][r][s][c][kb]: k output channels padded to kp, c not padded
- *   WINO    float [(m+r-1)*(m+r-1)][kp/kb][c][kb]: Winograd-transformed weights (m in `h`)
- *   PART    float [parts][stats][cp]: partial reductions; parts = parts_per_block * blocks (of images);
- *           stats: 1 for SUM and MAX, 3 for MOMENTS: (count, mean, M2), count in every channel
- *   PARTW   float [parts][WEIGHT]: partial weight gradients, `length` floats each
- *   FLAT    float [length] */
+ *   ACT     float [blocks][h][w][16][cp]; h == 1 or w == 1 or c == 1 broadcasts where the space is
+ * larger VEC     float [cp]: one value a channel (c == 1: one for all) WEIGHT  float
+ * [ceil(kp/kb)][r][s][c][kb]: k output channels padded to kp, c not padded WINO    float
+ * [(m+r-1)*(m+r-1)][kp/kb][c][kb]: Winograd-transformed weights (m in `h`) PART    float
+ * [parts][stats][cp]: partial reductions; parts = parts_per_block * blocks (of images); stats: 1
+ * for SUM and MAX, 3 for MOMENTS: (count, mean, M2), count in every channel PARTW   float
+ * [parts][WEIGHT]: partial weight gradients, `length` floats each FLAT    float [length] */
 #define RG_LAYOUT_LIST(X)                                                                          \
-    X(ACT, "act") X(VEC, "vec") X(WEIGHT, "weight") X(WINO, "wino") X(PART, "part") X(PARTW, "partw") X(FLAT, "flat")
+    X(ACT, "act")                                                                                  \
+    X(VEC, "vec") X(WEIGHT, "weight") X(WINO, "wino") X(PART, "part") X(PARTW, "partw")            \
+        X(FLAT, "flat")
 
 typedef enum rg_layout {
 #define X(id, name) RG_LAYOUT_##id,
@@ -53,16 +57,17 @@ typedef enum rg_layout {
 typedef struct rg_karg {
     rg_layout layout;
     bool read, written;
-    int32_t h, w, c, cp;         /* ACT: extents, physical channels. VEC, PART: c, cp */
-    int32_t k, kp, kb, r, s;     /* WEIGHT, WINO (with c: input channels of the contraction) */
-    int32_t stats;               /* PART */
-    int32_t parts_per_block;     /* PART, PARTW */
-    int64_t length;              /* FLAT, PARTW (floats of one part) */
+    int32_t h, w, c, cp;     /* ACT: extents, physical channels. VEC, PART: c, cp */
+    int32_t k, kp, kb, r, s; /* WEIGHT, WINO (with c: input channels of the contraction) */
+    int32_t stats;           /* PART */
+    int32_t parts_per_block; /* PART, PARTW */
+    int64_t length;          /* FLAT, PARTW (floats of one part) */
 } rg_karg;
 
-/* Which input coordinate a tap reads: in = (out*mul + tap*tap_mul + off) / div, where that divides and 0 <= in < extent; else
- * the tap is not in the list. fprop: mul = stride, tap_mul = dilation, off = -pad, div = 1; dgrad: mul = 1, tap_mul = -dilation,
- * off = pad, div = stride. WGRAD is written as its fprop. */
+/* Which input coordinate a tap reads: in = (out*mul + tap*tap_mul + off) / div, where that divides
+ * and 0 <= in < extent; else the tap is not in the list. fprop: mul = stride, tap_mul = dilation,
+ * off = -pad, div = 1; dgrad: mul = 1, tap_mul = -dilation, off = pad, div = stride. WGRAD is
+ * written as its fprop. */
 typedef struct rg_kgeom {
     int32_t mul, tap_mul, off, div;
 } rg_kgeom;
@@ -83,12 +88,14 @@ typedef enum rg_kout_kind {
 typedef struct rg_kout {
     rg_kout_kind kind;
     int32_t root; /* node of the site's DAG */
-    int32_t arg;  /* STORE: ACT or VEC or FLAT; reductions over N, H, W: PART; over H, W (map): ACT with h = w = 1; over C (map): -1 */
+    int32_t arg;  /* STORE: ACT or VEC or FLAT; reductions over N, H, W: PART; over H, W (map): ACT
+                     with h = w = 1; over C (map): -1 */
     uint32_t axes;
-    int32_t row;  /* reduction over C: the ROW leaf that it becomes; else -1 */
+    int32_t row; /* reduction over C: the ROW leaf that it becomes; else -1 */
 } rg_kout;
 
-/* Extents of a site's space: ACT-like (h, w, c), N always whole blocks; or a run (VEC kernels: h = w = 1, c = length). */
+/* Extents of a site's space: ACT-like (h, w, c), N always whole blocks; or a run (VEC kernels: h =
+ * w = 1, c = length). */
 typedef struct rg_ksite {
     int32_t h, w, c;
     rg_expr expr;
@@ -106,9 +113,10 @@ typedef struct rg_kcontr {
 } rg_kcontr;
 
 #define RG_KWINDOW_LIST(X)                                                                         \
-    X(MAX, "max")        /* ACC 0 maximum, ACC 1 index of the first maximum in row order; NaN wins */ \
-    X(SUM, "sum")        /* ACC 0 sum of the taps (average: the epilogue multiplies) */            \
-    X(MAXGRAD, "maxgrad") /* operand: site 0 gives dy, `index_arg` (ACT) the index; ACC 0 = sum of dy where index == tap */
+    X(MAX, "max") /* ACC 0 maximum, ACC 1 index of the first maximum in row order; NaN wins */     \
+    X(SUM, "sum") /* ACC 0 sum of the taps (average: the epilogue multiplies) */                   \
+    X(MAXGRAD, "maxgrad") /* operand: site 0 gives dy, `index_arg` (ACT) the index; ACC 0 = sum of \
+                             dy where index == tap */
 
 typedef enum rg_kwindow {
 #define X(id, name) RG_KWINDOW_##id,
@@ -131,9 +139,11 @@ typedef struct rg_kfin {
 } rg_kfin;
 
 #define RG_KPACK_LIST(X)                                                                           \
-    X(TURN, "turn")         /* WEIGHT [k..][r][s][c][kb] -> WEIGHT with k and c exchanged (dgrad's view; taps keep their number) */ \
-    X(WINO, "wino")         /* WEIGHT -> WINO: U = G w G' */                                       \
-    X(WINO_TURN, "winoturn") /* WEIGHT -> WINO of the turned weights (k and c exchanged, taps rotated by 180 degrees) */
+    X(TURN, "turn") /* WEIGHT [k..][r][s][c][kb] -> WEIGHT with k and c exchanged (dgrad's view;   \
+                       taps keep their number) */                                                  \
+    X(WINO, "wino") /* WEIGHT -> WINO: U = G w G' */                                               \
+    X(WINO_TURN, "winoturn") /* WEIGHT -> WINO of the turned weights (k and c exchanged, taps      \
+                                rotated by 180 degrees) */
 
 typedef enum rg_kpack {
 #define X(id, name) RG_KPACK_##id,
@@ -148,40 +158,43 @@ typedef struct rg_kparam {
 
 /* What a variant settles (from templates/variants.lua). */
 typedef struct rg_kvariant {
-    const char *name;     /* the row */
-    const char *file;     /* the template */
-    const char *isa;      /* "avx2", "avx512" */
+    const char *name; /* the row */
+    const char *file; /* the template */
+    const char *isa;  /* "avx2", "avx512" */
     int32_t param_count;
     rg_kparam *param;
-    int32_t tiles_per_block; /* tiles = tiles_per_block * blocks + tiles_fixed, handed out in any order */
+    int32_t tiles_per_block; /* tiles = tiles_per_block * blocks + tiles_fixed, handed out in any
+                                order */
     int32_t tiles_fixed;
     int32_t parts_per_block; /* parts that its reductions over N, H, W leave, per image block */
     int64_t scratch_floats;  /* private to a thread (cpu) */
     int32_t threads;         /* of a block (cuda; a tile is a block); else 0 */
     int32_t shared_bytes;    /* dynamic shared memory of a block (cuda); else 0 */
     bool complete;           /* WGRAD: false if it leaves PARTW */
-    double cost_us;          /* the model's estimate at `cost_blocks` image blocks, two threads; not part of the key */
+    double cost_us; /* the model's estimate at `cost_blocks` image blocks, two threads; not part of
+                       the key */
 } rg_kvariant;
 
 typedef struct rg_kdesc {
     rg_kkind kind;
-    char name[64];     /* readable stem of the symbol: conv2d_fprop_bnrelu_moments, no layer's name */
+    char name[64]; /* readable stem of the symbol: conv2d_fprop_bnrelu_moments, no layer's name */
     int32_t arg_count;
     rg_karg *arg;
     int32_t site_count;
-    rg_ksite *site;    /* CONV: prologues of contraction 0.., then the epilogue, last. WGRAD: x, dy. WINDOW: prologue, epilogue. */
+    rg_ksite *site; /* CONV: prologues of contraction 0.., then the epilogue, last. WGRAD: x, dy.
+                       WINDOW: prologue, epilogue. */
     int32_t contr_count;
     rg_kcontr *contr;
     rg_kwindow window; /* WINDOW */
     int32_t index_arg; /* WINDOW MAXGRAD; else -1 */
     int32_t fin_count;
-    rg_kfin *fin;      /* VEC */
-    rg_kpack pack;     /* PACK: arg 0 -> arg 1 */
+    rg_kfin *fin;        /* VEC */
+    rg_kpack pack;       /* PACK: arg 0 -> arg 1 */
     rg_kvariant variant; /* name NULL until selected */
 } rg_kdesc;
 
-/* Canonical text of a description: a Lua table constructor. Templates read it, dumps print it, the key is made of it. `cost_us` and
- * (when `with_variant` is false) the whole variant stay out. */
+/* Canonical text of a description: a Lua table constructor. Templates read it, dumps print it, the
+ * key is made of it. `cost_us` and (when `with_variant` is false) the whole variant stay out. */
 void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant);
 
 /* Every index in range, every arity and extent right: RG_E_INTERNAL with one line otherwise. */
@@ -190,25 +203,32 @@ rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) RG_CHECKED;
 /* Floats of an argument's buffer for `blocks` image blocks. */
 int64_t rg_karg_floats(const rg_karg *arg, int32_t blocks);
 
-/* Multiply-adds counted as the direct algorithm, times 2, all taps (useful == false) or those inside the image (true), per image. */
+/* Multiply-adds counted as the direct algorithm, times 2, all taps (useful == false) or those
+ * inside the image (true), per image. */
 double rg_kdesc_flop(const rg_kdesc *desc, bool useful);
 /* Bytes that must cross memory: every argument once, for `blocks` image blocks. */
 double rg_kdesc_bytes(const rg_kdesc *desc, int32_t blocks);
 
-/* The meaning of a kernel, in double precision. arg[i] is the argument as doubles in the argument's own layout (surplus channels and
- * images may hold anything: only logical elements are written, except that parts are written whole). Partial reductions: part 0 gets the
- * whole, the other parts the neutral element (moments: count 0). */
-rg_status rg_kdesc_interpret(rg_ctx *ctx, const rg_kdesc *desc, const rg_ctrl *ctrl, double *const *arg) RG_CHECKED;
-/* The same, and for every written argument i with error[i] not NULL a bound, element by element, of what a kernel in f32 may be off: running
- * error analysis of sums and trees, where a comparison whose operands are too close to call counts as both ways (rg_kinterp.h). */
-rg_status rg_kdesc_interpret_bound(rg_ctx *ctx, const rg_kdesc *desc, const rg_ctrl *ctrl, double *const *arg, double *const *error) RG_CHECKED;
+/* The meaning of a kernel, in double precision. arg[i] is the argument as doubles in the argument's
+ * own layout (surplus channels and images may hold anything: only logical elements are written,
+ * except that parts are written whole). Partial reductions: part 0 gets the whole, the other parts
+ * the neutral element (moments: count 0). */
+rg_status rg_kdesc_interpret(rg_ctx *ctx, const rg_kdesc *desc, const rg_ctrl *ctrl,
+                             double *const *arg) RG_CHECKED;
+/* The same, and for every written argument i with error[i] not NULL a bound, element by element, of
+ * what a kernel in f32 may be off: running error analysis of sums and trees, where a comparison
+ * whose operands are too close to call counts as both ways (rg_kinterp.h). */
+rg_status rg_kdesc_interpret_bound(rg_ctx *ctx, const rg_kdesc *desc, const rg_ctrl *ctrl,
+                                   double *const *arg, double *const *error) RG_CHECKED;
 
 /* Where the elements of an argument lie; sizes of 1 broadcast (ACT, VEC, FLAT). */
 int64_t rg_karg_index(const rg_karg *arg, int32_t n, int32_t h, int32_t w, int32_t c);
 int64_t rg_karg_weight_index(const rg_karg *arg, int32_t k, int32_t r, int32_t s, int32_t c);
-/* Winograd's weight transform G of F(m, r): (m + r - 1) rows of r. false: not an output tile we use. */
+/* Winograd's weight transform G of F(m, r): (m + r - 1) rows of r. false: not an output tile we
+ * use. */
 bool rg_wino_weights(int32_t m, int32_t r, double *g);
-/* The input coordinate that tap `tap` of output `out` reads; -1 where the tap is not in the list. */
+/* The input coordinate that tap `tap` of output `out` reads; -1 where the tap is not in the list.
+ */
 int32_t rg_kgeom_tap(const rg_kgeom *geom, int32_t out, int32_t tap, int32_t extent);
 
 #endif

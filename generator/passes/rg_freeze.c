@@ -9,7 +9,8 @@ static const rg_node *def_of(const rg_fusion *fu, rg_vid v) {
     return n < 0 ? NULL : &fu->graph->node[n];
 }
 
-/* May v be used at this site of group g without going through memory? `operand`: -1 in an epilogue, map or vec site. */
+/* May v be used at this site of group g without going through memory? `operand`: -1 in an epilogue,
+ * map or vec site. */
 static bool is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand) {
     const rg_home *home = &fu->home[v];
     if (home->group != g) return false;
@@ -24,7 +25,8 @@ static bool is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand)
 typedef void (*leaf_fn)(void *user, rg_vid v);
 
 /* Calls `leaf` for every value that the tree of v at this site takes from memory. */
-static void walk(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf, void *user) {
+static void walk(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf,
+                 void *user) {
     const rg_node *node = def_of(fu, v);
     bool inside = is_inside(fu, v, g, operand);
     if (!node || (fu->home[v].group >= 0 && !inside)) {
@@ -39,14 +41,14 @@ static void walk_group(const rg_fusion *fu, int32_t g, leaf_fn leaf, void *user)
     const rg_group *group = &fu->group[g];
     if (group->anchor >= 0) {
         const rg_node *anchor = &fu->graph->node[group->anchor];
-        for (int32_t i = 0; i < anchor->in_count; i++)
-            walk(fu, anchor->in[i], g, i, leaf, user);
+        for (int32_t i = 0; i < anchor->in_count; i++) walk(fu, anchor->in[i], g, i, leaf, user);
     }
     for (int32_t i = 0; i < group->count; i++) {
         rg_vid v = group->item[i];
         const rg_node *node = def_of(fu, v);
         if (fu->home[v].site == RG_SITE_PROLOGUE && fu->home[v].group == g) continue;
-        if (fu->home[v].group == g && fu->home[v].part >= 0) continue; /* gathered: its parts come from elsewhere */
+        if (fu->home[v].group == g && fu->home[v].part >= 0)
+            continue; /* gathered: its parts come from elsewhere */
         for (int32_t k = 0; k < node->in_count; k++) walk(fu, node->in[k], g, -1, leaf, user);
     }
 }
@@ -72,7 +74,8 @@ static void need(void *user, rg_vid v) {
     if (set->fu->home[v].group >= 0) set->seen[set->fu->home[v].group] = true;
 }
 
-rg_status rg_fuse_needs(rg_ctx *ctx, const rg_fusion *fu, int32_t g, int32_t **needs, int32_t *count) {
+rg_status rg_fuse_needs(rg_ctx *ctx, const rg_fusion *fu, int32_t g, int32_t **needs,
+                        int32_t *count) {
     need_set set = {fu, RG_NEW_ARRAY(ctx->arena, bool, fu->group_count + 1)};
     *needs = RG_NEW_ARRAY(ctx->arena, int32_t, fu->group_count + 1);
     if (!set.seen || !*needs) return rg_nomem(ctx);
@@ -97,9 +100,9 @@ typedef struct freezer {
     rg_frozen *out;
     int32_t arg_capacity, out_capacity, fin_capacity;
     rg_ksite *site;
-    int32_t operand;    /* prologue being built, or -1 */
-    int32_t *memo;      /* value -> node of the site's tree + 1 */
-    int32_t *row;       /* value -> ROW leaf + 1 (map groups) */
+    int32_t operand; /* prologue being built, or -1 */
+    int32_t *memo;   /* value -> node of the site's tree + 1 */
+    int32_t *row;    /* value -> ROW leaf + 1 (map groups) */
     int32_t rows;
     bool failed;
 } freezer;
@@ -114,7 +117,8 @@ int32_t rg_fuse_padded(const rg_fusion *fu, rg_vid v, int32_t vector) {
     if (rg_type_is_channel(value->type)) return c == 1 ? 1 : round_up(c, vector);
     if (c == 1 && (value->kind == RG_V_INPUT || fu->home[v].site == RG_SITE_MAP)) return 1;
     if (value->kind != RG_V_INPUT) return round_up(c, vector);
-    for (int32_t i = 0; i < fu->user_count[v]; i++) { /* the image keeps its three channels if only convolutions read it */
+    for (int32_t i = 0; i < fu->user_count[v];
+         i++) { /* the image keeps its three channels if only convolutions read it */
         rg_op op = fu->graph->node[fu->user[v][i]].op;
         if (op != RG_OP_CONV2D_FPROP && op != RG_OP_CONV2D_WGRAD) return round_up(c, vector);
     }
@@ -203,10 +207,12 @@ static int32_t weight_arg(freezer *fz, rg_vid v, bool turned, bool written) {
 static int32_t fin_leaf(freezer *fz, const rg_node *node, rg_vid v) {
     rg_kfin fin = {.arg = part_arg(fz, node, false)};
     if (node->attr.reduce == RG_REDUCE_MAX) fin.kind = RG_KFIN_MAX;
-    if (node->attr.reduce == RG_REDUCE_MOMENTS) fin.kind = v == node->out[0] ? RG_KFIN_MEAN : RG_KFIN_M2;
+    if (node->attr.reduce == RG_REDUCE_MOMENTS)
+        fin.kind = v == node->out[0] ? RG_KFIN_MEAN : RG_KFIN_M2;
     rg_kdesc *desc = &fz->out->desc;
     int32_t at = 0;
-    while (at < desc->fin_count && (desc->fin[at].kind != fin.kind || desc->fin[at].arg != fin.arg)) at++;
+    while (at < desc->fin_count && (desc->fin[at].kind != fin.kind || desc->fin[at].arg != fin.arg))
+        at++;
     if (at == desc->fin_count) {
         rg_kfin *list = grow(fz, desc->fin, desc->fin_count, &fz->fin_capacity, sizeof *list);
         if (!list) return -1;
@@ -257,7 +263,8 @@ static int32_t tree(freezer *fz, rg_vid v) {
     return node;
 }
 
-static void open_site(freezer *fz, rg_ksite *site, int32_t h, int32_t w, int32_t c, int32_t operand) {
+static void open_site(freezer *fz, rg_ksite *site, int32_t h, int32_t w, int32_t c,
+                      int32_t operand) {
     *site = (rg_ksite){.h = h, .w = w, .c = c, .root = -1};
     rg_expr_init(&site->expr, fz->ctx->arena);
     fz->site = site;
@@ -332,8 +339,10 @@ static rg_status freeze_epilogue(freezer *fz, const rg_node *anchor, rg_ksite *s
     for (int32_t i = 0; i < group->count; i++) {
         rg_vid v = group->item[i];
         const rg_node *node = def_of(fu, v);
-        if (node->op == RG_OP_REDUCE) add_sum(fz, node);
-        else if (fu->home[v].site == RG_SITE_EPILOGUE && fu->home[v].demanded) add_store(fz, v);
+        if (node->op == RG_OP_REDUCE)
+            add_sum(fz, node);
+        else if (fu->home[v].site == RG_SITE_EPILOGUE && fu->home[v].demanded)
+            add_store(fz, v);
     }
     return close_site(fz, site);
 }
@@ -383,7 +392,8 @@ static rg_status freeze_window(freezer *fz, const rg_node *anchor) {
 
 /* ---- map groups ---- */
 
-/* Stages before v can be formed: one more than the latest reduction over channels that its tree reads. */
+/* Stages before v can be formed: one more than the latest reduction over channels that its tree
+ * reads. */
 static int32_t level_of(const freezer *fz, rg_vid v) {
     const rg_node *node = def_of(fz->fu, v);
     bool inside = is_inside(fz->fu, v, fz->g, -1);
@@ -427,7 +437,8 @@ static void add_map_out(freezer *fz, const map_item *item) {
     if (node->op != RG_OP_REDUCE || item->store_row) {
         add_store(fz, item->v);
     } else if (rg_fuse_is_row_reduce(node)) {
-        add_out(fz, (rg_kout){out_kind(node->attr.reduce), tree(fz, node->in[0]), -1, RG_AXIS_C, fz->rows});
+        add_out(fz, (rg_kout){out_kind(node->attr.reduce), tree(fz, node->in[0]), -1, RG_AXIS_C,
+                              fz->rows});
         fz->row[item->v] = ++fz->rows;
     } else if (rg_fuse_is_channel_sum(fz->fu->graph, node)) {
         add_sum(fz, node);
@@ -451,7 +462,8 @@ static rg_status freeze_map(freezer *fz) {
         if (list[i].c > widest) widest = list[i].c;
     }
     const rg_node *first = def_of(fz->fu, group->item[0]);
-    rg_type space = fz->fu->graph->value[first->op == RG_OP_REDUCE ? first->in[0] : group->item[0]].type;
+    rg_type space =
+        fz->fu->graph->value[first->op == RG_OP_REDUCE ? first->in[0] : group->item[0]].type;
     for (int32_t level = 0; level <= levels; level++)
         for (int32_t c = 1; c <= widest; c = c == 1 && widest > 1 ? widest : widest + 1) {
             rg_ksite *site = &desc->site[desc->site_count];
@@ -491,9 +503,12 @@ static void name_kernel(freezer *fz, const rg_node *anchor) {
     bool pre = false, post = false, sum = false, moments = false;
     for (int32_t i = 0; i < desc->site_count; i++) {
         const rg_ksite *site = &desc->site[i];
-        bool maths = site->expr.count > 0 && rg_expr_arity(site->expr.node[site->expr.count - 1].op) > 0;
-        if (site->root >= 0) pre |= maths;
-        else post |= maths;
+        bool maths =
+            site->expr.count > 0 && rg_expr_arity(site->expr.node[site->expr.count - 1].op) > 0;
+        if (site->root >= 0)
+            pre |= maths;
+        else
+            post |= maths;
         sum |= has_sum(site, false);
         moments |= has_sum(site, true);
     }
@@ -513,12 +528,23 @@ rg_status rg_freeze(rg_ctx *ctx, const rg_fusion *fu, int32_t g, int32_t vector,
     const rg_group *group = &fu->group[g];
     const rg_node *anchor = group->anchor >= 0 ? &fu->graph->node[group->anchor] : NULL;
     switch (group->kind) {
-    case RG_K_CONV: RG_TRY(freeze_conv(&fz, anchor)); break;
-    case RG_K_WGRAD: RG_TRY(freeze_wgrad(&fz, anchor)); break;
-    case RG_K_WINDOW: RG_TRY(freeze_window(&fz, anchor)); break;
-    case RG_K_MAP: RG_TRY(freeze_map(&fz)); break;
-    case RG_K_VEC: RG_TRY(freeze_vec(&fz)); break;
-    case RG_K_PACK: return rg_fail(ctx, RG_E_INTERNAL, "freeze: a pack is no group of the graph");
+    case RG_K_CONV:
+        RG_TRY(freeze_conv(&fz, anchor));
+        break;
+    case RG_K_WGRAD:
+        RG_TRY(freeze_wgrad(&fz, anchor));
+        break;
+    case RG_K_WINDOW:
+        RG_TRY(freeze_window(&fz, anchor));
+        break;
+    case RG_K_MAP:
+        RG_TRY(freeze_map(&fz));
+        break;
+    case RG_K_VEC:
+        RG_TRY(freeze_vec(&fz));
+        break;
+    case RG_K_PACK:
+        return rg_fail(ctx, RG_E_INTERNAL, "freeze: a pack is no group of the graph");
     }
     if (fz.failed) return rg_nomem(ctx);
     name_kernel(&fz, anchor);

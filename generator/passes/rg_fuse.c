@@ -134,7 +134,8 @@ static bool visit_group(search *s, int32_t g) {
     if (group->anchor >= 0 && visit_inputs(s, &s->fu->graph->node[group->anchor])) return true;
     for (int32_t i = 0; i < group->count; i++) {
         const rg_node *node = def_of(s->fu, group->item[i]);
-        /* a gathered sum needs its parts; the parts themselves (in the group that leaves them) need the summed value */
+        /* a gathered sum needs its parts; the parts themselves (in the group that leaves them) need
+         * the summed value */
         int32_t part = s->fu->home[group->item[i]].part;
         if (part >= 0 && part != g) {
             if (visit_group(s, part)) return true;
@@ -202,8 +203,8 @@ static bool is_internal(const rg_fusion *fu, rg_vid v, int32_t g) {
     return rg_fuse_is_row_reduce(node);
 }
 
-/* The stored values that the inlined tree of v reads, seen from group g (-1: from outside). Internal values are not leaves; but the
- * anchor's own result is noted in *acc. */
+/* The stored values that the inlined tree of v reads, seen from group g (-1: from outside).
+ * Internal values are not leaves; but the anchor's own result is noted in *acc. */
 static void collect(const rg_fusion *fu, rg_vid v, int32_t g, leaf_set *set, bool *acc) {
     if (is_internal(fu, v, g)) {
         *acc = true;
@@ -224,7 +225,8 @@ static void collect_inputs(const rg_fusion *fu, const rg_node *node, int32_t g, 
     for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], g, set, acc);
 }
 
-/* Can `node`'s value be made inside group g? Its tree must touch g, and nothing it reads from elsewhere may need g. */
+/* Can `node`'s value be made inside group g? Its tree must touch g, and nothing it reads from
+ * elsewhere may need g. */
 static rg_status fits(place_state *st, const rg_node *node, int32_t g, bool must_touch, bool *ok) {
     bool acc;
     collect_inputs(st->fu, node, g, &st->leaves, &acc);
@@ -242,7 +244,8 @@ static bool same_space(rg_type a, rg_type b) {
     return a.dim[0] == b.dim[0] && a.dim[1] == b.dim[1] && a.dim[2] == b.dim[2];
 }
 
-/* The latest anchor whose epilogue can make `node`'s value: -1 if none. `type`: of the value that is formed there. */
+/* The latest anchor whose epilogue can make `node`'s value: -1 if none. `type`: of the value that
+ * is formed there. */
 static rg_status find_epilogue(place_state *st, const rg_node *node, rg_type type, int32_t *host) {
     *host = -1;
     rg_fusion *fu = st->fu;
@@ -261,7 +264,8 @@ static rg_status find_epilogue(place_state *st, const rg_node *node, rg_type typ
     return RG_OK;
 }
 
-/* Do the taps of a convolution read every element of its operand? Then its prologue may store the operand. */
+/* Do the taps of a convolution read every element of its operand? Then its prologue may store the
+ * operand. */
 static bool axis_covered(int32_t in, int32_t out, const rg_attr *attr, int32_t taps, bool dgrad) {
     for (int32_t h = 0; h < in; h++) {
         bool read = false;
@@ -282,7 +286,8 @@ static bool covers(const rg_graph *graph, const rg_node *node) {
            axis_covered(in->dim[2], out->dim[2], &node->attr, node->attr.s, dgrad);
 }
 
-/* The first convolution that reads the whole of v as its operand, where making v in its prologue leaves the order acyclic. */
+/* The first convolution that reads the whole of v as its operand, where making v in its prologue
+ * leaves the order acyclic. */
 static rg_status find_prologue(place_state *st, rg_vid v, int32_t *host) {
     rg_fusion *fu = st->fu;
     const rg_node *node = def_of(fu, v);
@@ -373,7 +378,8 @@ static rg_status find_vec(place_state *st, rg_vid v, int32_t *host) {
 
 /* ---- store or recompute ---- */
 
-/* Arithmetic as bytes: a plain operation on an element costs about a twentieth of moving a float, a transcendental half a float. */
+/* Arithmetic as bytes: a plain operation on an element costs about a twentieth of moving a float, a
+ * transcendental half a float. */
 static double tree_cost(const rg_fusion *fu, rg_vid v) {
     const rg_node *node = def_of(fu, v);
     if (!node || fu->home[v].group >= 0 || node->op != RG_OP_POINTWISE) return 0;
@@ -388,7 +394,8 @@ static double tree_cost(const rg_fusion *fu, rg_vid v) {
     return cost;
 }
 
-/* Bytes that reader n loads more if v is inlined into it instead of nothing: v's leaves less what n reads anyway. */
+/* Bytes that reader n loads more if v is inlined into it instead of nothing: v's leaves less what n
+ * reads anyway. */
 static double extra_bytes(place_state *st, rg_vid v, const rg_node *reader, const leaf_set *own) {
     bool acc = false;
     st->others.count = 0;
@@ -404,7 +411,8 @@ static double extra_bytes(place_state *st, rg_vid v, const rg_node *reader, cons
     return bytes;
 }
 
-/* A reader that goes wherever v's own tree is: sums in the same epilogue, and trees that only such sums read. */
+/* A reader that goes wherever v's own tree is: sums in the same epilogue, and trees that only such
+ * sums read. */
 static bool rides_along(const rg_fusion *fu, const rg_node *reader) {
     if (reader->op == RG_OP_REDUCE) return true;
     if (reader->op != RG_OP_POINTWISE || fu->is_result[reader->out[0]]) return false;
@@ -414,7 +422,8 @@ static bool rides_along(const rg_fusion *fu, const rg_node *reader) {
     return true;
 }
 
-/* Is v made of a reduction over its own channels (a softmax)? Then it is formed where the reduction is. */
+/* Is v made of a reduction over its own channels (a softmax)? Then it is formed where the reduction
+ * is. */
 static bool follows_row(const rg_fusion *fu, rg_vid v) {
     const rg_node *node = def_of(fu, v);
     for (int32_t i = 0; i < node->in_count; i++) {
@@ -465,7 +474,8 @@ static rg_status find_host(place_state *st, rg_vid v, host *found) {
     return RG_OK;
 }
 
-/* Fills in both costs of v, per image. A write counts twice: the cache line is read before it is written. */
+/* Fills in both costs of v, per image. A write counts twice: the cache line is read before it is
+ * written. */
 static rg_status weigh(place_state *st, rg_vid v, const host *found) {
     rg_fusion *fu = st->fu;
     rg_home *home = &fu->home[v];
@@ -477,8 +487,8 @@ static rg_status weigh(place_state *st, rg_vid v, const host *found) {
     double size = bytes_of(fu, v), leaves = 0, arithmetic = tree_cost(fu, v), raw = 0;
     for (int32_t i = 0; i < own.count; i++) {
         leaves += bytes_of(fu, own.at[i]);
-        bool mine = fu->home[own.at[i]].group == found->group &&
-                    fu->home[own.at[i]].site == RG_SITE_ANCHOR;
+        bool mine =
+            fu->home[own.at[i]].group == found->group && fu->home[own.at[i]].site == RG_SITE_ANCHOR;
         if (found->site == RG_SITE_EPILOGUE && mine) raw += 2 * bytes_of(fu, own.at[i]);
     }
     home->store_cost = 2 * size + (found->site == RG_SITE_EPILOGUE ? 0 : leaves + arithmetic);
@@ -499,7 +509,8 @@ static rg_status weigh(place_state *st, rg_vid v, const host *found) {
 static rg_status settle(place_state *st, rg_vid v, const host *found, const char *why) {
     rg_fusion *fu = st->fu;
     int32_t g = found->group;
-    if (found->site == RG_SITE_MAP) RG_TRY(find_map(st, def_of(fu, v), fu->graph->value[v].type, &g));
+    if (found->site == RG_SITE_MAP)
+        RG_TRY(find_map(st, def_of(fu, v), fu->graph->value[v].type, &g));
     rg_home *home = &fu->home[v];
     home->site = found->site;
     home->group = g;
@@ -559,9 +570,10 @@ static rg_status place_reduce(place_state *st, const rg_node *node) {
     bool pixels = out.dim[0] == type.dim[0] && out.dim[1] == 1 && out.dim[2] == 1 &&
                   out.dim[3] == type.dim[3];
     if (!pixels && !rg_fuse_is_row_reduce(node))
-        return rg_error(st->ctx, RG_E_UNSUPPORTED, node->loc,
-                        "reduce '%s': sums over N,H,W, over H,W or over C are supported, found axes %u",
-                        node->name ? node->name : "", node->attr.axes);
+        return rg_error(
+            st->ctx, RG_E_UNSUPPORTED, node->loc,
+            "reduce '%s': sums over N,H,W, over H,W or over C are supported, found axes %u",
+            node->name ? node->name : "", node->attr.axes);
     int32_t g;
     RG_TRY(find_map(st, node, type, &g));
     rg_home *home = &fu->home[node->out[0]];

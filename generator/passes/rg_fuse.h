@@ -1,10 +1,13 @@
-/* fuse: which values have a home of their own, and in which group; all others are inlined into the trees of their readers.
+/* fuse: which values have a home of their own, and in which group; all others are inlined into the
+ * trees of their readers.
  *
- * A group becomes one kernel. Anchored groups (a contraction or a window) are there from the start. Then each value, in order, is placed:
+ * A group becomes one kernel. Anchored groups (a contraction or a window) are there from the start.
+ * Then each value, in order, is placed:
  *
- *   element-wise   inlined into its readers, or stored, by the bytes and the arithmetic that each costs; a stored one lives in the epilogue of
- *                  the anchor whose result it is made of, else in the prologue of a convolution that reads all of it, else in a map kernel
- *   sums           partial sums in the epilogue that makes the summed value, else in a map kernel; gathered by a vec kernel
+ *   element-wise   inlined into its readers, or stored, by the bytes and the arithmetic that each
+ * costs; a stored one lives in the epilogue of the anchor whose result it is made of, else in the
+ * prologue of a convolution that reads all of it, else in a map kernel sums           partial sums
+ * in the epilogue that makes the summed value, else in a map kernel; gathered by a vec kernel
  *   channel maths  in vec kernels, as many together as order allows
  *
  * Placing a value must leave the groups acyclic: that is looked at each time. */
@@ -14,41 +17,51 @@
 #include "rg_kdesc.h"
 #include "rg_passes.h"
 
-typedef enum rg_site_kind { RG_SITE_INLINE, RG_SITE_ANCHOR, RG_SITE_EPILOGUE, RG_SITE_PROLOGUE, RG_SITE_MAP, RG_SITE_VEC } rg_site_kind;
+typedef enum rg_site_kind {
+    RG_SITE_INLINE,
+    RG_SITE_ANCHOR,
+    RG_SITE_EPILOGUE,
+    RG_SITE_PROLOGUE,
+    RG_SITE_MAP,
+    RG_SITE_VEC
+} rg_site_kind;
 
 /* Where a value is made. */
 typedef struct rg_home {
     rg_site_kind site;
-    int32_t group;     /* -1: inlined, or a leaf of the graph */
-    int32_t operand;   /* PROLOGUE: which operand of the anchor */
-    int32_t part;      /* sums over N: the group that leaves the partial sums; else -1 */
-    bool demanded;     /* another kernel reads it from memory, or it is a result */
-    double store_cost, inline_cost; /* per image, in bytes (arithmetic counted as bytes); 0 where there was no choice */
-    const char *why;   /* one phrase for `explain` */
+    int32_t group;   /* -1: inlined, or a leaf of the graph */
+    int32_t operand; /* PROLOGUE: which operand of the anchor */
+    int32_t part;    /* sums over N: the group that leaves the partial sums; else -1 */
+    bool demanded;   /* another kernel reads it from memory, or it is a result */
+    double store_cost, inline_cost; /* per image, in bytes (arithmetic counted as bytes); 0 where
+                                       there was no choice */
+    const char *why;                /* one phrase for `explain` */
 } rg_home;
 
 typedef struct rg_group {
     rg_kkind kind;
-    rg_nid anchor;     /* -1: none */
+    rg_nid anchor; /* -1: none */
     int32_t count, capacity;
-    rg_vid *item;      /* values placed here, in order (for sums over N placed in an epilogue or map: the reduce's first output) */
+    rg_vid *item; /* values placed here, in order (for sums over N placed in an epilogue or map: the
+                     reduce's first output) */
 } rg_group;
 
 typedef struct rg_fusion {
     const rg_graph *graph;
-    rg_home *home;     /* by value */
+    rg_home *home; /* by value */
     int32_t group_count, group_capacity;
     rg_group *group;
-    int32_t **user;    /* by value: the nodes that read it */
+    int32_t **user; /* by value: the nodes that read it */
     int32_t *user_count;
-    bool *is_result;   /* by value */
+    bool *is_result; /* by value */
 } rg_fusion;
 
 rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) RG_CHECKED;
 
 /* What an element-wise, channel or summed value is. */
-bool rg_fuse_is_channel_sum(const rg_graph *graph, const rg_node *node); /* REDUCE over N (H, W): leaves partial sums */
-bool rg_fuse_is_row_reduce(const rg_node *node);                       /* REDUCE over C alone */
+bool rg_fuse_is_channel_sum(const rg_graph *graph,
+                            const rg_node *node); /* REDUCE over N (H, W): leaves partial sums */
+bool rg_fuse_is_row_reduce(const rg_node *node);  /* REDUCE over C alone */
 
 /* A group's kernel: the description without variant, and the value behind each argument. */
 typedef enum rg_bind_kind { RG_BIND_VALUE, RG_BIND_PART } rg_bind_kind;
@@ -59,19 +72,22 @@ typedef struct rg_bind {
 
 typedef struct rg_frozen {
     rg_kdesc desc;
-    rg_bind *bind;    /* by argument */
-    bool dgrad;       /* the contraction is a dgrad: its weights are the turned master */
+    rg_bind *bind; /* by argument */
+    bool dgrad;    /* the contraction is a dgrad: its weights are the turned master */
 } rg_frozen;
 
 /* Marks what must be stored: every value that a group reads and another makes. Before rg_freeze. */
 rg_status rg_fuse_demand(rg_ctx *ctx, rg_fusion *fusion) RG_CHECKED;
 /* `vector`: floats in a vector (channels are padded to it). */
-rg_status rg_freeze(rg_ctx *ctx, const rg_fusion *fusion, int32_t group, int32_t vector, rg_frozen *out) RG_CHECKED;
+rg_status rg_freeze(rg_ctx *ctx, const rg_fusion *fusion, int32_t group, int32_t vector,
+                    rg_frozen *out) RG_CHECKED;
 /* Physical channels of a value. */
 int32_t rg_fuse_padded(const rg_fusion *fusion, rg_vid value, int32_t vector);
 
-/* Groups that `group` needs complete before it can run (indices into fusion->group, each once). Owner: ctx's arena. */
-rg_status rg_fuse_needs(rg_ctx *ctx, const rg_fusion *fusion, int32_t group, int32_t **needs, int32_t *count) RG_CHECKED;
+/* Groups that `group` needs complete before it can run (indices into fusion->group, each once).
+ * Owner: ctx's arena. */
+rg_status rg_fuse_needs(rg_ctx *ctx, const rg_fusion *fusion, int32_t group, int32_t **needs,
+                        int32_t *count) RG_CHECKED;
 
 void rg_fuse_dump(rg_text *text, const rg_fusion *fusion);
 /* One line a value: fused into what, or why not, and the bytes that saves at batch n. */

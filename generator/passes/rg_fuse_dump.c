@@ -1,8 +1,8 @@
 #include "rg_fuse.h"
 
 static const char *const site_name[] = {
-    [RG_SITE_INLINE] = "inlined", [RG_SITE_ANCHOR] = "anchor", [RG_SITE_EPILOGUE] = "epilogue",
-    [RG_SITE_PROLOGUE] = "prologue", [RG_SITE_MAP] = "map", [RG_SITE_VEC] = "channel",
+    [RG_SITE_INLINE] = "inlined",    [RG_SITE_ANCHOR] = "anchor", [RG_SITE_EPILOGUE] = "epilogue",
+    [RG_SITE_PROLOGUE] = "prologue", [RG_SITE_MAP] = "map",       [RG_SITE_VEC] = "channel",
 };
 
 static const rg_node *def_of(const rg_graph *graph, rg_vid v) {
@@ -25,7 +25,8 @@ void rg_fuse_value_name(rg_text *text, const rg_graph *graph, rg_vid v) {
 static void group_name(rg_text *text, const rg_fusion *fu, int32_t g) {
     const rg_group *group = &fu->group[g];
     static const char *const kind[] = {"conv", "wgrad", "window", "map", "channel", "pack"};
-    const rg_node *node = group->anchor >= 0 ? &fu->graph->node[group->anchor] : def_of(fu->graph, group->item[0]);
+    const rg_node *node =
+        group->anchor >= 0 ? &fu->graph->node[group->anchor] : def_of(fu->graph, group->item[0]);
     const char *what = group->anchor >= 0 ? rg_op_name(node->op) : kind[group->kind];
     rg_text_add(text, "group %d (%s %s)", g, what, node->name ? node->name : "");
 }
@@ -53,7 +54,8 @@ static bool stand_alone(const rg_fusion *fu, rg_vid v) {
 static void explain_home(rg_text *text, const rg_fusion *fu, rg_vid v) {
     const rg_home *home = &fu->home[v];
     if (home->group >= 0) {
-        rg_text_add(text, "%s of ", home->site == RG_SITE_ANCHOR ? "result" : site_name[home->site]);
+        rg_text_add(text, "%s of ",
+                    home->site == RG_SITE_ANCHOR ? "result" : site_name[home->site]);
         group_name(text, fu, home->group);
         if (home->part >= 0 && home->part != home->group) {
             rg_text_add(text, ", partial sums in ");
@@ -70,7 +72,8 @@ void rg_fuse_explain(rg_text *text, const rg_fusion *fu, int32_t n) {
         const rg_node *node = def_of(fu->graph, v);
         if (!node || fu->user_count[v] + fu->is_result[v] == 0) continue;
         const rg_home *home = &fu->home[v];
-        double size = rg_type_is_channel(fu->graph->value[v].type) || fu->graph->value[v].type.cls == RG_T_WEIGHT
+        double size = rg_type_is_channel(fu->graph->value[v].type) ||
+                              fu->graph->value[v].type.cls == RG_T_WEIGHT
                           ? 0
                           : 4.0 * (double)rg_type_elements(fu->graph->value[v].type) * n;
         /* unfused, each value is written once and read by each user */
@@ -84,9 +87,11 @@ void rg_fuse_explain(rg_text *text, const rg_fusion *fu, int32_t n) {
         if (home->store_cost > 0)
             rg_text_add(text, " (stored %.2f MB, recomputed %.2f MB)", home->store_cost * n / 1e6,
                         home->inline_cost * n / 1e6);
-        if (stand_alone(fu, v) && size > 0) rg_text_add(text, "; not fused: no convolution or window can carry it");
+        if (stand_alone(fu, v) && size > 0)
+            rg_text_add(text, "; not fused: no convolution or window can carry it");
         if (gain > 0) rg_text_add(text, "; saves %.2f MB", gain / 1e6);
         rg_text_add(text, "\n");
     }
-    rg_text_add(text, "all together: %.1f MB of memory traffic saved a batch of %d\n", saved / 1e6, n);
+    rg_text_add(text, "all together: %.1f MB of memory traffic saved a batch of %d\n", saved / 1e6,
+                n);
 }

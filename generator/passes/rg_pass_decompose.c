@@ -1,5 +1,6 @@
-/* batch_norm, loss and their gradients in terms of reduce, channel maths and pointwise. Sources: Ioffe & Szegedy 2015 for the closed form of
- * the gradient; PyTorch for the unbiased variance in the running statistics and for label smoothing. */
+/* batch_norm, loss and their gradients in terms of reduce, channel maths and pointwise. Sources:
+ * Ioffe & Szegedy 2015 for the closed form of the gradient; PyTorch for the unbiased variance in
+ * the running statistics and for label smoothing. */
 #include "rg_passes.h"
 
 /* A small tree under construction, over the inputs collected so far. */
@@ -44,7 +45,7 @@ static rg_vid reduce(rg_rewrite *rw, rg_vid in, rg_reduce_kind kind, uint32_t ax
 }
 
 #define AXES_NHW 7u /* RG_AXIS_N | RG_AXIS_H | RG_AXIS_W */
-#define AXES_C 8u
+#define AXES_C   8u
 
 /* 1/m, where m = live images * H * W. */
 static int32_t inv_m(tree *t, rg_type x) {
@@ -79,8 +80,8 @@ static rg_vid running(rg_rewrite *rw, rg_vid old, rg_vid v, bool variance, const
     if (variance) { /* M2 / max(m - 1, 1) */
         int32_t count = rg_expr_leaf(&t.expr, RG_EXPR_CTRL, RG_CTRL_COUNT);
         int32_t m = bin(&t, RG_EXPR_MUL, count, constant(&t, (double)x.dim[1] * x.dim[2]));
-        int32_t free = bin(&t, RG_EXPR_MAX, bin(&t, RG_EXPR_SUB, m, constant(&t, 1)),
-                           constant(&t, 1));
+        int32_t free =
+            bin(&t, RG_EXPR_MAX, bin(&t, RG_EXPR_SUB, m, constant(&t, 1)), constant(&t, 1));
         value = bin(&t, RG_EXPR_DIV, value, free);
     }
     double momentum = node->attr.momentum;
@@ -190,7 +191,8 @@ static rg_status softmax_begin(rg_rewrite *rw, const rg_node *node, softmax *s) 
     return s->sum < 0 ? rg_nomem(rw->ctx) : RG_OK;
 }
 
-/* Sum over classes of the logit times its target weight: 1 - smoothing for the label, smoothing/K for all. */
+/* Sum over classes of the logit times its target weight: 1 - smoothing for the label, smoothing/K
+ * for all. */
 static rg_vid target_logit(rg_rewrite *rw, const rg_node *node, const softmax *s, double smoothing,
                            const char *what) {
     tree t;
@@ -198,8 +200,8 @@ static rg_vid target_logit(rg_rewrite *rw, const rg_node *node, const softmax *s
     double even = smoothing / s->wide.dim[3];
     int32_t logit = arg(&t, s->logits);
     int32_t hit = bin(&t, RG_EXPR_MUL, logit, constant(&t, 1 - smoothing + even));
-    int32_t miss = smoothing > 0 ? bin(&t, RG_EXPR_MUL, logit, constant(&t, even))
-                                 : constant(&t, 0);
+    int32_t miss =
+        smoothing > 0 ? bin(&t, RG_EXPR_MUL, logit, constant(&t, even)) : constant(&t, 0);
     int32_t root = rg_expr_ternary(&t.expr, RG_EXPR_SELECT, one_hot(&t, s), hit, miss);
     return reduce(rw, finish(rw, &t, root, s->wide, node, what), RG_REDUCE_SUM, AXES_C, node, what);
 }
@@ -227,8 +229,8 @@ static rg_status loss(rg_rewrite *rw, const rg_node *node) {
     if (lost < 0) return rg_nomem(rw->ctx);
     tree t;
     tree_begin(&t, rw->to->arena);
-    int32_t lse = bin(&t, RG_EXPR_ADD, rg_expr_unary(&t.expr, RG_EXPR_LOG, arg(&t, s.sum)),
-                      arg(&t, s.max));
+    int32_t lse =
+        bin(&t, RG_EXPR_ADD, rg_expr_unary(&t.expr, RG_EXPR_LOG, arg(&t, s.sum)), arg(&t, s.max));
     int32_t root = bin(&t, RG_EXPR_SUB, lse, arg(&t, target));
     rg_vid each = finish(rw, &t, root, s.row, node, "each");
     tree_begin(&t, rw->to->arena);
@@ -268,8 +270,8 @@ static rg_status batch_norm_eval(rg_rewrite *rw, const rg_node *node) {
     tree t;
     tree_begin(&t, g->arena);
     int32_t shifted = bin(&t, RG_EXPR_ADD, arg(&t, in[4]), constant(&t, node->attr.eps));
-    int32_t root = bin(&t, RG_EXPR_MUL, arg(&t, in[1]),
-                       rg_expr_unary(&t.expr, RG_EXPR_RSQRT, shifted));
+    int32_t root =
+        bin(&t, RG_EXPR_MUL, arg(&t, in[1]), rg_expr_unary(&t.expr, RG_EXPR_RSQRT, shifted));
     rg_vid scale = finish(rw, &t, root, g->value[in[1]].type, node, "scale");
     if (scale < 0) return rg_nomem(rw->ctx);
     rw->map[node->out[0]] = normalise(rw, in[0], in[3], scale, in[2], node);
@@ -279,7 +281,8 @@ static rg_status batch_norm_eval(rg_rewrite *rw, const rg_node *node) {
 typedef rg_status (*expand_fn)(rg_rewrite *, const rg_node *);
 
 /* Rewrites every op that `rule` has an entry for and copies the others. */
-static rg_status expand_all(rg_ctx *ctx, const rg_graph *in, const expand_fn *rule, rg_graph **out) {
+static rg_status expand_all(rg_ctx *ctx, const rg_graph *in, const expand_fn *rule,
+                            rg_graph **out) {
     rg_rewrite rw;
     RG_TRY(rg_rewrite_begin(&rw, ctx, in, in->name));
     for (rg_nid n = 0; n < in->node_count; n++) {

@@ -1,4 +1,5 @@
-/* Reverse mode: nodes are visited from the last to the first; the gradient of a value is the sum of what its users left. */
+/* Reverse mode: nodes are visited from the last to the first; the gradient of a value is the sum of
+ * what its users left. */
 #include "rg_passes.h"
 
 typedef struct grad_state {

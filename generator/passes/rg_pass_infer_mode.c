@@ -3,9 +3,9 @@
 static rg_status copy_batch_norm(rg_rewrite *rw, const rg_node *node) {
     rg_vid in[5];
     for (int32_t i = 0; i < 5; i++) in[i] = rw->map[node->in[i]];
-    rg_nid id = rg_graph_add_node(rw->to, RG_OP_BATCH_NORM_EVAL, in, 5,
-                                  &rw->from->value[node->out[0]].type, 1, &node->attr, node->name,
-                                  node->loc);
+    rg_nid id =
+        rg_graph_add_node(rw->to, RG_OP_BATCH_NORM_EVAL, in, 5, &rw->from->value[node->out[0]].type,
+                          1, &node->attr, node->name, node->loc);
     if (id < 0) return rg_nomem(rw->ctx);
     rw->map[node->out[0]] = rw->to->node[id].out[0];
     return RG_OK;

@@ -1,5 +1,5 @@
-/* Common subexpressions, dead code, and masks: x > 0 is read off y = max(x, 0) where that is there, so that x need not be kept.
- * Constants are folded when trees are built (rg_expr). */
+/* Common subexpressions, dead code, and masks: x > 0 is read off y = max(x, 0) where that is there,
+ * so that x need not be kept. Constants are folded when trees are built (rg_expr). */
 #include <string.h>
 
 #include "rg_passes.h"
@@ -48,7 +48,8 @@ static rg_vid relu_of(const rg_graph *graph, rg_vid x) {
         if (node->op != RG_OP_POINTWISE || node->in_count != 1 || node->in[0] != x) continue;
         const rg_expr *expr = &node->attr.expr;
         const rg_enode *root = &expr->node[node->attr.root];
-        if (root->op == RG_EXPR_MAX && expr->node[root->a].op == RG_EXPR_ARG && is_zero(expr, root->b) &&
+        if (root->op == RG_EXPR_MAX && expr->node[root->a].op == RG_EXPR_ARG &&
+            is_zero(expr, root->b) &&
             rg_type_equal(graph->value[x].type, graph->value[node->out[0]].type))
             return node->out[0];
     }
@@ -62,13 +63,15 @@ static void read_mask(rg_rewrite *rw, rg_nid id) {
     const rg_expr *from = &node->attr.expr;
     for (int32_t i = 0; i < from->count; i++) {
         const rg_enode *gt = &from->node[i];
-        if (gt->op != RG_EXPR_GT || !is_zero(from, gt->b) || from->node[gt->a].op != RG_EXPR_ARG) continue;
+        if (gt->op != RG_EXPR_GT || !is_zero(from, gt->b) || from->node[gt->a].op != RG_EXPR_ARG)
+            continue;
         int32_t arg = from->node[gt->a].leaf;
         rg_vid y = relu_of(graph, node->in[arg]);
         if (y < 0) continue;
         int32_t uses = 0;
         for (int32_t k = 0; k < from->count; k++)
-            uses += from->node[k].a == gt->a || from->node[k].b == gt->a || from->node[k].c == gt->a;
+            uses +=
+                from->node[k].a == gt->a || from->node[k].b == gt->a || from->node[k].c == gt->a;
         if (uses == 1) node->in[arg] = y;
     }
 }
@@ -109,7 +112,8 @@ static bool is_taken(const rg_graph *graph, rg_vid v) {
     return false;
 }
 
-/* Each result is a value of its own: a leaf or a value that serves a result already is copied by a node. */
+/* Each result is a value of its own: a leaf or a value that serves a result already is copied by a
+ * node. */
 static rg_status copy_results(rg_rewrite *rw) {
     for (int32_t i = 0; i < rw->from->result_count; i++) {
         const rg_result *result = &rw->from->result[i];

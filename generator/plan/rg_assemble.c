@@ -24,8 +24,12 @@ static void put_buffers(assembler *as) {
     for (int32_t i = 0; i < out->buffer_count; i++) {
         const rg_pbuffer *from = &out->buffer[i];
         rg_plan_buffer *to = &as->buffer[i];
-        *to = (rg_plan_buffer){.name = intern(as, from->name), .arena = from->arena, .layout = from->layout,
-                               .cp = from->cp, .kb = from->kb, .offset = from->offset};
+        *to = (rg_plan_buffer){.name = intern(as, from->name),
+                               .arena = from->arena,
+                               .layout = from->layout,
+                               .cp = from->cp,
+                               .kb = from->kb,
+                               .offset = from->offset};
         memcpy(to->dim, from->dim, sizeof to->dim);
         to->bytes = (uint64_t)from->floats * 4;
         bool unused = from->arena == RG_ARENA_WORK && from->first < 0;
@@ -48,7 +52,8 @@ static uint32_t put_kernel(assembler *as, const rg_launch *launch) {
         .shared_bytes = (uint32_t)variant->shared_bytes,
         .arg_count = (uint32_t)launch->desc.arg_count,
         .flop_per_image = rg_kdesc_flop(&launch->desc, false),
-        .bytes_per_image = rg_kdesc_bytes(&launch->desc, launch->blocks) / (launch->blocks * RG_BLOCK),
+        .bytes_per_image =
+            rg_kdesc_bytes(&launch->desc, launch->blocks) / (launch->blocks * RG_BLOCK),
     };
     return plan->kernel_count++;
 }
@@ -62,10 +67,14 @@ static void put_launches(assembler *as) {
             const rg_launch *launch = &out->launch[i];
             if (launch->program != (rg_plan_program_id)p) continue;
             rg_plan_op *op = &as->op[plan->op_count++];
-            *op = (rg_plan_op){.kind = RG_PO_LAUNCH, .kernel = put_kernel(as, launch), .first_arg = plan->arg_count,
-                               .arg_count = (uint32_t)launch->desc.arg_count, .wait = launch->wait};
+            *op = (rg_plan_op){.kind = RG_PO_LAUNCH,
+                               .kernel = put_kernel(as, launch),
+                               .first_arg = plan->arg_count,
+                               .arg_count = (uint32_t)launch->desc.arg_count,
+                               .wait = launch->wait};
             op->label = intern(as, launch->label);
-            for (int32_t a = 0; a < launch->desc.arg_count; a++) as->arg[plan->arg_count++] = launch->buffer[a];
+            for (int32_t a = 0; a < launch->desc.arg_count; a++)
+                as->arg[plan->arg_count++] = launch->buffer[a];
         }
         plan->program[p].op_count = plan->op_count - plan->program[p].first_op;
     }
@@ -82,15 +91,20 @@ static rg_status put_params(assembler *as) {
     for (int32_t i = 0; i < table->param_count; i++) {
         const rg_param *from = &table->param[i];
         rg_plan_param *to = &as->param[plan->param_count++];
-        *to = (rg_plan_param){.name = intern(as, from->name), .kind = from->trained ? RG_PK_TRAINED : RG_PK_STATE,
-                              .rank = (uint32_t)from->rank, .buffer = as->pl->param_buffer[i],
-                              .init = from->init == RG_INIT_CONST ? RG_PI_CONST : RG_PI_UNIFORM, .value = from->value};
+        *to = (rg_plan_param){.name = intern(as, from->name),
+                              .kind = from->trained ? RG_PK_TRAINED : RG_PK_STATE,
+                              .rank = (uint32_t)from->rank,
+                              .buffer = as->pl->param_buffer[i],
+                              .init = from->init == RG_INIT_CONST ? RG_PI_CONST : RG_PI_UNIFORM,
+                              .value = from->value};
         for (int k = 0; k < 4; k++) to->shape[k] = (uint64_t)from->shape[k];
         if (!ends_with(from->name, ".running_var")) continue;
-        char *name = rg_arena_printf(as->pl->ctx->arena, "%.*s.num_batches_tracked",
-                                     (int)(strlen(from->name) - strlen(".running_var")), from->name);
+        char *name =
+            rg_arena_printf(as->pl->ctx->arena, "%.*s.num_batches_tracked",
+                            (int)(strlen(from->name) - strlen(".running_var")), from->name);
         if (!name) return rg_nomem(as->pl->ctx);
-        as->param[plan->param_count++] = (rg_plan_param){.name = intern(as, name), .kind = RG_PK_COUNTER};
+        as->param[plan->param_count++] =
+            (rg_plan_param){.name = intern(as, name), .kind = RG_PK_COUNTER};
     }
     return RG_OK;
 }

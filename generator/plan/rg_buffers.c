@@ -96,25 +96,29 @@ static uint32_t io_scalar(rg_planner *pl, const char *name) {
     return rg_buffers_add(pl, &buffer);
 }
 
-/* Leaves that every program shares. An image that some program reads beside its convolutions is padded to vectors in all of them. */
+/* Leaves that every program shares. An image that some program reads beside its convolutions is
+ * padded to vectors in all of them. */
 static rg_status make_leaves(rg_planner *pl, rg_plan_program_id p) {
     const rg_graph *graph = pl->out->program[p].graph;
     const rg_fusion *fusion = pl->out->program[p].fusion;
     for (rg_vid v = 0; v < graph->value_count; v++) {
         const rg_value *value = &graph->value[v];
         uint32_t *slot = &pl->value_buffer[p][v];
-        if (value->kind == RG_V_PARAM || value->kind == RG_V_STATE) *slot = pl->param_buffer[value->param];
+        if (value->kind == RG_V_PARAM || value->kind == RG_V_STATE)
+            *slot = pl->param_buffer[value->param];
         if (value->kind != RG_V_INPUT) continue;
         bool label = strcmp(value->name, "label") == 0;
         uint32_t *shared = label ? &pl->io.label : &pl->io.image;
         uint32_t cp = (uint32_t)rg_fuse_padded(fusion, v, pl->target->vector);
         if (*shared == UINT32_MAX) {
             const int32_t *dim = value->type.dim;
-            *shared = io_buffer(pl, value->name, (uint32_t)dim[1], (uint32_t)dim[2], (uint32_t)dim[3], cp);
+            *shared = io_buffer(pl, value->name, (uint32_t)dim[1], (uint32_t)dim[2],
+                                (uint32_t)dim[3], cp);
         }
         if (*shared == UINT32_MAX) return rg_nomem(pl->ctx);
         if (pl->out->buffer[*shared].cp != cp)
-            return rg_fail(pl->ctx, RG_E_INTERNAL, "the programs want the %s in different layouts", value->name);
+            return rg_fail(pl->ctx, RG_E_INTERNAL, "the programs want the %s in different layouts",
+                           value->name);
         *slot = *shared;
     }
     return RG_OK;
@@ -127,17 +131,26 @@ static rg_status make_results(rg_planner *pl, rg_plan_program_id p) {
         const int32_t *dim = graph->value[result->value].type.dim;
         uint32_t *slot = &pl->value_buffer[p][result->value];
         switch (result->kind) {
-        case RG_O_LOSS: *slot = pl->io.loss; break;
-        case RG_O_CORRECT: *slot = pl->io.correct; break;
+        case RG_O_LOSS:
+            *slot = pl->io.loss;
+            break;
+        case RG_O_CORRECT:
+            *slot = pl->io.correct;
+            break;
         case RG_O_LOGITS:
             if (pl->io.logits == UINT32_MAX) {
-                int32_t cp = rg_fuse_padded(pl->out->program[p].fusion, result->value, pl->target->vector);
+                int32_t cp =
+                    rg_fuse_padded(pl->out->program[p].fusion, result->value, pl->target->vector);
                 pl->io.logits = io_buffer(pl, "logits", 1, 1, (uint32_t)dim[3], (uint32_t)cp);
             }
             *slot = pl->io.logits;
             break;
-        case RG_O_GRAD: *slot = pl->grad_buffer[result->param]; break;
-        case RG_O_STATE: *slot = pl->param_buffer[result->param]; break;
+        case RG_O_GRAD:
+            *slot = pl->grad_buffer[result->param];
+            break;
+        case RG_O_STATE:
+            *slot = pl->param_buffer[result->param];
+            break;
         }
         if (*slot == UINT32_MAX) return rg_nomem(pl->ctx);
     }
@@ -166,14 +179,16 @@ rg_status rg_buffers_init(rg_planner *pl) {
     return RG_OK;
 }
 
-rg_status rg_buffers_bind(rg_planner *pl, rg_plan_program_id p, const rg_bind *bind, const rg_karg *arg,
-                          uint32_t *buffer) {
+rg_status rg_buffers_bind(rg_planner *pl, rg_plan_program_id p, const rg_bind *bind,
+                          const rg_karg *arg, uint32_t *buffer) {
     bool part = bind->kind == RG_BIND_PART;
     uint32_t *slot = part ? &pl->part_buffer[p][bind->value] : &pl->value_buffer[p][bind->value];
     if (*slot == UINT32_MAX) {
         const char *name = pl->out->program[p].graph->value[bind->value].name;
         rg_pbuffer made = {.name = name ? name : "", .arena = RG_ARENA_WORK, .program = (int32_t)p};
-        made.layout = arg->layout == RG_LAYOUT_ACT ? RG_PL_ACT : arg->layout == RG_LAYOUT_VEC ? RG_PL_VEC : RG_PL_RAW;
+        made.layout = arg->layout == RG_LAYOUT_ACT   ? RG_PL_ACT
+                      : arg->layout == RG_LAYOUT_VEC ? RG_PL_VEC
+                                                     : RG_PL_RAW;
         if (made.layout == RG_PL_ACT) {
             made.dim[0] = (uint32_t)arg->h;
             made.dim[1] = (uint32_t)arg->w;

@@ -1,4 +1,5 @@
-/* select and expand: a variant for every group, and what the picks need as launches of their own. */
+/* select and expand: a variant for every group, and what the picks need as launches of their own.
+ */
 #include <string.h>
 
 #include "rg_planner.h"
@@ -27,7 +28,8 @@ static rg_status select_variant(rg_planner *pl, rg_launch *launch) {
     RG_TRY(rg_tpl_candidates(pl->ctx, pl->tpl, &launch->desc, launch->dgrad, &launch->candidate,
                              &launch->candidate_count));
     launch->desc.variant = launch->candidate[0].variant;
-    launch->why = launch->candidate_count == 1 ? "the only variant that applies" : "cheapest by the cost model";
+    launch->why = launch->candidate_count == 1 ? "the only variant that applies"
+                                               : "cheapest by the cost model";
     return RG_OK;
 }
 
@@ -70,11 +72,13 @@ static int64_t derived_floats(const rg_karg *arg) {
 }
 
 /* The launch that packs `from` into the form `to`, in `program`; there is one a form. */
-static rg_status add_pack(rg_planner *pl, rg_plan_program_id program, rg_kpack pack, const rg_karg *from,
-                          const rg_karg *to, uint32_t master, uint32_t derived) {
+static rg_status add_pack(rg_planner *pl, rg_plan_program_id program, rg_kpack pack,
+                          const rg_karg *from, const rg_karg *to, uint32_t master,
+                          uint32_t derived) {
     for (int32_t i = 0; i < pl->out->launch_count; i++) {
         const rg_launch *old = &pl->out->launch[i];
-        if (old->program == program && old->desc.kind == RG_K_PACK && old->buffer[1] == derived) return RG_OK;
+        if (old->program == program && old->desc.kind == RG_K_PACK && old->buffer[1] == derived)
+            return RG_OK;
     }
     rg_launch *launch = add_launch(pl);
     if (!launch) return rg_nomem(pl->ctx);
@@ -98,12 +102,13 @@ static rg_status add_pack(rg_planner *pl, rg_plan_program_id program, rg_kpack p
     return select_variant(pl, launch);
 }
 
-static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *form, const rg_karg *arg,
-                                uint32_t *buffer) {
+static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *form,
+                                const rg_karg *arg, uint32_t *buffer) {
     char *name = rg_arena_printf(pl->ctx->arena, "%s.%s", pl->out->buffer[master].name, form);
     if (!name) return rg_nomem(pl->ctx);
     for (int32_t i = 0; i < pl->out->buffer_count; i++)
-        if (pl->out->buffer[i].arena == RG_ARENA_DERIVED && strcmp(pl->out->buffer[i].name, name) == 0) {
+        if (pl->out->buffer[i].arena == RG_ARENA_DERIVED &&
+            strcmp(pl->out->buffer[i].name, name) == 0) {
             *buffer = (uint32_t)i;
             return RG_OK;
         }
@@ -113,19 +118,27 @@ static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *for
     return *buffer == UINT32_MAX ? rg_nomem(pl->ctx) : RG_OK;
 }
 
-/* Points a convolution's weight argument at the form that its variant wants, and has that form made. */
+/* Points a convolution's weight argument at the form that its variant wants, and has that form
+ * made. */
 static rg_status bind_weights(rg_planner *pl, rg_launch *launch) {
     const rg_candidate *pick = &launch->candidate[0];
     int32_t w = launch->desc.contr[0].w_arg;
     uint32_t master = launch->buffer[w];
     const rg_pbuffer *mb = &pl->out->buffer[master];
-    rg_karg from = {.layout = RG_LAYOUT_WEIGHT, .k = (int32_t)mb->dim[0], .r = (int32_t)mb->dim[1],
-                    .s = (int32_t)mb->dim[2], .c = (int32_t)mb->dim[3], .kp = (int32_t)mb->cp, .kb = (int32_t)mb->kb};
+    rg_karg from = {.layout = RG_LAYOUT_WEIGHT,
+                    .k = (int32_t)mb->dim[0],
+                    .r = (int32_t)mb->dim[1],
+                    .s = (int32_t)mb->dim[2],
+                    .c = (int32_t)mb->dim[3],
+                    .kp = (int32_t)mb->cp,
+                    .kb = (int32_t)mb->kb};
     rg_karg *arg = &launch->desc.arg[w];
     rg_kpack pack;
     if (strcmp(pick->weights, "master") == 0) return RG_OK;
-    if (strcmp(pick->weights, "turn") == 0) pack = RG_KPACK_TURN;
-    else pack = strcmp(pick->weights, "wino") == 0 ? RG_KPACK_WINO : RG_KPACK_WINO_TURN;
+    if (strcmp(pick->weights, "turn") == 0)
+        pack = RG_KPACK_TURN;
+    else
+        pack = strcmp(pick->weights, "wino") == 0 ? RG_KPACK_WINO : RG_KPACK_WINO_TURN;
     if (pack != RG_KPACK_TURN) {
         arg->layout = RG_LAYOUT_WINO;
         arg->h = pick->wino_m;
@@ -141,13 +154,16 @@ static rg_status bind_weights(rg_planner *pl, rg_launch *launch) {
     rg_karg to = *arg;
     uint32_t derived = launch->buffer[w];
     RG_TRY(add_pack(pl, RG_PP_DERIVE, pack, &from, &to, master, derived));
-    return program == RG_PP_GRAD ? add_pack(pl, RG_PP_UPDATE, pack, &from, &to, master, derived) : RG_OK;
+    return program == RG_PP_GRAD ? add_pack(pl, RG_PP_UPDATE, pack, &from, &to, master, derived)
+                                 : RG_OK;
 }
 
 /* ---- finishing stage of a split weight gradient ---- */
 
 static rg_status one_site(rg_planner *pl, rg_kdesc *desc, int64_t length) {
-    if (length > INT32_MAX) return rg_fail(pl->ctx, RG_E_LIMIT, "%lld floats in one buffer: too many", (long long)length);
+    if (length > INT32_MAX)
+        return rg_fail(pl->ctx, RG_E_LIMIT, "%lld floats in one buffer: too many",
+                       (long long)length);
     desc->site = RG_NEW_ARRAY(pl->ctx->arena, rg_ksite, 1);
     if (!desc->site) return rg_nomem(pl->ctx);
     desc->site_count = 1;
@@ -156,8 +172,8 @@ static rg_status one_site(rg_planner *pl, rg_kdesc *desc, int64_t length) {
     return RG_OK;
 }
 
-static rg_status add_finish(rg_planner *pl, int32_t producer, const rg_karg *part, uint32_t part_buffer,
-                            uint32_t dw) {
+static rg_status add_finish(rg_planner *pl, int32_t producer, const rg_karg *part,
+                            uint32_t part_buffer, uint32_t dw) {
     rg_launch *launch = add_launch(pl);
     if (!launch) return rg_nomem(pl->ctx);
     const rg_launch *from = &pl->out->launch[producer];
@@ -170,11 +186,13 @@ static rg_status add_finish(rg_planner *pl, int32_t producer, const rg_karg *par
     launch->desc.fin = RG_NEW_ARRAY(pl->ctx->arena, rg_kfin, 1);
     launch->buffer = RG_NEW_ARRAY(pl->ctx->arena, uint32_t, 2);
     launch->need = RG_NEW_ARRAY(pl->ctx->arena, int32_t, 1);
-    if (!launch->desc.arg || !launch->desc.fin || !launch->buffer || !launch->need) return rg_nomem(pl->ctx);
+    if (!launch->desc.arg || !launch->desc.fin || !launch->buffer || !launch->need)
+        return rg_nomem(pl->ctx);
     launch->desc.arg[0] = *part;
     launch->desc.arg[0].written = false;
     launch->desc.arg[0].read = true;
-    launch->desc.arg[1] = (rg_karg){.layout = RG_LAYOUT_FLAT, .written = true, .length = part->length};
+    launch->desc.arg[1] =
+        (rg_karg){.layout = RG_LAYOUT_FLAT, .written = true, .length = part->length};
     launch->desc.fin[0] = (rg_kfin){RG_KFIN_SUM, 0};
     launch->buffer[0] = part_buffer;
     launch->buffer[1] = dw;
@@ -199,7 +217,8 @@ static rg_status split_wgrad(rg_planner *pl, int32_t index) {
     arg->layout = RG_LAYOUT_PARTW;
     arg->parts_per_block = launch->desc.variant.parts_per_block;
     rg_karg part = *arg;
-    rg_pbuffer made = {.name = pl->out->buffer[dw].name, .arena = RG_ARENA_WORK, .layout = RG_PL_RAW};
+    rg_pbuffer made = {
+        .name = pl->out->buffer[dw].name, .arena = RG_ARENA_WORK, .layout = RG_PL_RAW};
     made.program = (int32_t)launch->program;
     made.floats = rg_karg_floats(arg, launch->blocks);
     uint32_t buffer = rg_buffers_add(pl, &made);
@@ -210,7 +229,8 @@ static rg_status split_wgrad(rg_planner *pl, int32_t index) {
 
 /* ---- groups ---- */
 
-/* A group of the eval programs whose operands are parameters and states alone is made once, after a load: its values are derived. */
+/* A group of the eval programs whose operands are parameters and states alone is made once, after a
+ * load: its values are derived. */
 static bool is_derived(const rg_planner *pl, rg_plan_program_id p, int32_t g) {
     const rg_fusion *fusion = pl->out->program[p].fusion;
     if (p == RG_PP_GRAD || fusion->group[g].kind != RG_K_VEC) return false;
@@ -229,11 +249,13 @@ static bool is_derived(const rg_planner *pl, rg_plan_program_id p, int32_t g) {
     return true;
 }
 
-static rg_status bind_all(rg_planner *pl, rg_launch *launch, rg_plan_program_id values, const rg_frozen *frozen) {
+static rg_status bind_all(rg_planner *pl, rg_launch *launch, rg_plan_program_id values,
+                          const rg_frozen *frozen) {
     launch->buffer = RG_NEW_ARRAY(pl->ctx->arena, uint32_t, frozen->desc.arg_count + 1);
     if (!launch->buffer) return rg_nomem(pl->ctx);
     for (int32_t i = 0; i < frozen->desc.arg_count; i++) {
-        RG_TRY(rg_buffers_bind(pl, values, &frozen->bind[i], &launch->desc.arg[i], &launch->buffer[i]));
+        RG_TRY(rg_buffers_bind(pl, values, &frozen->bind[i], &launch->desc.arg[i],
+                               &launch->buffer[i]));
         rg_pbuffer *buffer = &pl->out->buffer[launch->buffer[i]];
         if (launch->program == RG_PP_DERIVE && buffer->arena == RG_ARENA_WORK) {
             buffer->arena = RG_ARENA_DERIVED;
@@ -265,7 +287,8 @@ static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g) {
     return split_wgrad(pl, index);
 }
 
-/* Groups in an order in which each finds what it needs placed already: producers of partial sums before those that gather them. */
+/* Groups in an order in which each finds what it needs placed already: producers of partial sums
+ * before those that gather them. */
 static rg_status expand_program(rg_planner *pl, rg_plan_program_id p) {
     const rg_fusion *fusion = pl->out->program[p].fusion;
     for (int vec = 0; vec < 2; vec++)
@@ -301,7 +324,8 @@ static rg_status add_optimiser(rg_planner *pl) {
     launch->desc.arg_count = 2 + moments;
     for (int32_t i = 0; i < 1 + moments; i++) {
         int32_t at = launch->desc.arg_count++;
-        launch->desc.arg[at] = (rg_karg){.layout = RG_LAYOUT_FLAT, .written = true, .length = length};
+        launch->desc.arg[at] =
+            (rg_karg){.layout = RG_LAYOUT_FLAT, .written = true, .length = length};
         launch->buffer[at] = pl->flat[i == 0 ? 0 : i + 1];
         site->out[site->out_count++] = (rg_kout){RG_KOUT_STORE, root[i], at, 0, -1};
     }

@@ -1,8 +1,9 @@
 #include "rg_planner.h"
 
-static rg_status bad(rg_planner *pl, const rg_launch *launch, const char *what, const rg_pbuffer *buffer) {
-    return rg_fail(pl->ctx, RG_E_INTERNAL, "plan: kernel %s (%s): %s '%s'", launch->name.symbol, launch->label, what,
-                   buffer->name);
+static rg_status bad(rg_planner *pl, const rg_launch *launch, const char *what,
+                     const rg_pbuffer *buffer) {
+    return rg_fail(pl->ctx, RG_E_INTERNAL, "plan: kernel %s (%s): %s '%s'", launch->name.symbol,
+                   launch->label, what, buffer->name);
 }
 
 static bool is_temporary(const rg_pbuffer *buffer) {
@@ -24,7 +25,8 @@ static rg_status check_launch(rg_planner *pl, const rg_launch *launch) {
     for (int32_t a = 0; a < launch->desc.arg_count; a++) {
         const rg_pbuffer *buffer = &pl->out->buffer[launch->buffer[a]];
         int64_t floats = rg_karg_floats(&launch->desc.arg[a], launch->blocks);
-        if (floats > buffer->floats) return bad(pl, launch, "an argument is larger than its buffer", buffer);
+        if (floats > buffer->floats)
+            return bad(pl, launch, "an argument is larger than its buffer", buffer);
         if (launch->desc.arg[a].written) continue;
         if (is_temporary(buffer) && !made_before(pl->out, launch, launch->buffer[a]))
             return bad(pl, launch, "reads what nothing wrote before:", buffer);
@@ -33,8 +35,8 @@ static rg_status check_launch(rg_planner *pl, const rg_launch *launch) {
 }
 
 static bool alive_together(const rg_pbuffer *a, const rg_pbuffer *b) {
-    return is_temporary(a) && is_temporary(b) && a->program == b->program && a->first >= 0 && b->first >= 0 &&
-           a->first <= b->last && b->first <= a->last;
+    return is_temporary(a) && is_temporary(b) && a->program == b->program && a->first >= 0 &&
+           b->first >= 0 && a->first <= b->last && b->first <= a->last;
 }
 
 static rg_status check_overlaps(rg_planner *pl) {
@@ -45,8 +47,9 @@ static rg_status check_overlaps(rg_planner *pl) {
             bool apart = a->offset + (uint64_t)a->floats * 4 <= b->offset ||
                          b->offset + (uint64_t)b->floats * 4 <= a->offset;
             if (alive_together(a, b) && !apart)
-                return rg_fail(pl->ctx, RG_E_INTERNAL, "plan: '%s' and '%s' are alive together and share bytes",
-                               a->name, b->name);
+                return rg_fail(pl->ctx, RG_E_INTERNAL,
+                               "plan: '%s' and '%s' are alive together and share bytes", a->name,
+                               b->name);
         }
     return RG_OK;
 }
@@ -61,7 +64,8 @@ static rg_status check_gradients(rg_planner *pl) {
         int writers = 0;
         for (int32_t i = 0; i < out->launch_count; i++)
             for (int32_t a = 0; a < out->launch[i].desc.arg_count; a++)
-                writers += out->launch[i].program == RG_PP_GRAD && out->launch[i].desc.arg[a].written &&
+                writers += out->launch[i].program == RG_PP_GRAD &&
+                           out->launch[i].desc.arg[a].written &&
                            out->launch[i].buffer[a] == pl->grad_buffer[graph->result[r].param];
         if (writers != 1)
             return rg_fail(pl->ctx, RG_E_INTERNAL, "plan: the gradient of '%s' is written %d times",
@@ -75,17 +79,20 @@ static rg_status check_first_dgrad(rg_planner *pl) {
     const rg_graph *graph = pl->out->program[RG_PP_GRAD].graph;
     for (rg_nid n = 0; graph && n < graph->node_count; n++) {
         const rg_node *node = &graph->node[n];
-        if (node->op != RG_OP_CONV2D_FPROP || graph->value[node->in[0]].kind != RG_V_INPUT) continue;
+        if (node->op != RG_OP_CONV2D_FPROP || graph->value[node->in[0]].kind != RG_V_INPUT)
+            continue;
         for (rg_nid d = 0; d < graph->node_count; d++)
             if (graph->node[d].op == RG_OP_CONV2D_DGRAD && graph->node[d].in[1] == node->in[1])
-                return rg_fail(pl->ctx, RG_E_INTERNAL, "plan: the first convolution's dgrad '%s' was made",
+                return rg_fail(pl->ctx, RG_E_INTERNAL,
+                               "plan: the first convolution's dgrad '%s' was made",
                                graph->node[d].name ? graph->node[d].name : "");
     }
     return RG_OK;
 }
 
 rg_status rg_plan_verify(rg_planner *pl) {
-    for (int32_t i = 0; i < pl->out->launch_count; i++) RG_TRY(check_launch(pl, &pl->out->launch[i]));
+    for (int32_t i = 0; i < pl->out->launch_count; i++)
+        RG_TRY(check_launch(pl, &pl->out->launch[i]));
     RG_TRY(check_overlaps(pl));
     RG_TRY(check_gradients(pl));
     return check_first_dgrad(pl);

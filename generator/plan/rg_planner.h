@@ -12,21 +12,21 @@ typedef struct rg_pbuffer {
     rg_plan_arena arena;
     rg_plan_layout layout;
     uint32_t dim[4], cp, kb;
-    int64_t floats;          /* at the largest batch of its program */
-    uint64_t offset;         /* bytes */
-    int32_t program;         /* WORK: whose; else -1 */
-    int32_t first, last;     /* WORK: phases of that program in which it holds something */
+    int64_t floats;      /* at the largest batch of its program */
+    uint64_t offset;     /* bytes */
+    int32_t program;     /* WORK: whose; else -1 */
+    int32_t first, last; /* WORK: phases of that program in which it holds something */
 } rg_pbuffer;
 
 /* One launch: a kernel and its buffers. */
 typedef struct rg_launch {
     rg_kdesc desc;
-    uint32_t *buffer;        /* by argument: index of a rg_pbuffer */
+    uint32_t *buffer; /* by argument: index of a rg_pbuffer */
     rg_plan_program_id program;
-    const char *label;       /* the layer */
-    int32_t group;           /* of its program's fusion; -1: made by expand */
+    const char *label; /* the layer */
+    int32_t group;     /* of its program's fusion; -1: made by expand */
     int32_t need_count;
-    int32_t *need;           /* launches of the same program that must be complete */
+    int32_t *need; /* launches of the same program that must be complete */
     int32_t phase;
     bool wait;
     int32_t blocks;          /* image blocks at the program's full batch */
@@ -34,28 +34,31 @@ typedef struct rg_launch {
     int32_t candidate_count; /* what select chose from, cheapest first */
     rg_candidate *candidate;
     bool dgrad;
-    const char *why;         /* the pick, in one phrase */
+    const char *why; /* the pick, in one phrase */
 } rg_launch;
 
 typedef struct rg_program_graph {
-    const rg_graph *graph;   /* after simplify */
+    const rg_graph *graph; /* after simplify */
     rg_fusion *fusion;
     int32_t batch;
 } rg_program_graph;
 
-/* In: graphs of GRAD, EVAL, PREDICT (graph NULL: not wanted), the data part of the plan, the optimiser. */
+/* In: graphs of GRAD, EVAL, PREDICT (graph NULL: not wanted), the data part of the plan, the
+ * optimiser. */
 typedef struct rg_planned {
     rg_program_graph program[RG_PP_COUNT];
     int32_t launch_count, launch_capacity;
-    rg_launch *launch;       /* after scheduling: by program, in order of execution */
+    rg_launch *launch; /* after scheduling: by program, in order of execution */
     int32_t buffer_count, buffer_capacity;
     rg_pbuffer *buffer;
     rg_plan plan;
     rg_optim optim;
 } rg_planned;
 
-/* Fills everything of `planned` but program[].graph, program[].batch, optim and plan.data, which are given. Owner: ctx's arena. */
-rg_status rg_planner_run(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target, rg_planned *planned) RG_CHECKED;
+/* Fills everything of `planned` but program[].graph, program[].batch, optim and plan.data, which
+ * are given. Owner: ctx's arena. */
+rg_status rg_planner_run(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target,
+                         rg_planned *planned) RG_CHECKED;
 
 /* ---- between the parts ---- */
 
@@ -64,18 +67,21 @@ typedef struct rg_planner {
     rg_tpl *tpl;
     const rg_target *target;
     rg_planned *out;
-    const rg_graph *table;      /* whose parameter table is the plan's */
-    uint32_t *param_buffer;     /* by row of the graph's table: PARAM or STATE buffer */
-    uint32_t *grad_buffer;      /* by row: GRAD buffer, UINT32_MAX for states */
-    uint32_t flat[4];           /* whole arenas PARAM, GRAD, MOMENT1, MOMENT2 as runs */
-    uint32_t *value_buffer[RG_PP_COUNT]; /* by value of each program's graph; UINT32_MAX: none yet */
-    uint32_t *part_buffer[RG_PP_COUNT];  /* by value: partial sums */
+    const rg_graph *table;  /* whose parameter table is the plan's */
+    uint32_t *param_buffer; /* by row of the graph's table: PARAM or STATE buffer */
+    uint32_t *grad_buffer;  /* by row: GRAD buffer, UINT32_MAX for states */
+    uint32_t flat[4];       /* whole arenas PARAM, GRAD, MOMENT1, MOMENT2 as runs */
+    uint32_t
+        *value_buffer[RG_PP_COUNT];     /* by value of each program's graph; UINT32_MAX: none yet */
+    uint32_t *part_buffer[RG_PP_COUNT]; /* by value: partial sums */
     rg_plan_io io;
 } rg_planner;
 
 rg_status rg_buffers_init(rg_planner *pl) RG_CHECKED;
-/* The buffer of a value or of partial sums as argument `arg` of a kernel sees it; made where there is none. */
-rg_status rg_buffers_bind(rg_planner *pl, rg_plan_program_id program, const rg_bind *bind, const rg_karg *arg, uint32_t *buffer) RG_CHECKED;
+/* The buffer of a value or of partial sums as argument `arg` of a kernel sees it; made where there
+ * is none. */
+rg_status rg_buffers_bind(rg_planner *pl, rg_plan_program_id program, const rg_bind *bind,
+                          const rg_karg *arg, uint32_t *buffer) RG_CHECKED;
 /* A new buffer; UINT32_MAX when memory runs out. */
 uint32_t rg_buffers_add(rg_planner *pl, const rg_pbuffer *buffer) RG_CHECKED;
 
@@ -85,7 +91,8 @@ rg_status rg_expand(rg_planner *pl) RG_CHECKED;
 rg_status rg_schedule(rg_planner *pl) RG_CHECKED;
 /* The tables of the plan. */
 rg_status rg_assemble(rg_planner *pl) RG_CHECKED;
-/* Every invariant that the runtime relies on: each buffer is written before it is read, nothing overlaps what is live, gradients are complete. */
+/* Every invariant that the runtime relies on: each buffer is written before it is read, nothing
+ * overlaps what is live, gradients are complete. */
 rg_status rg_plan_verify(rg_planner *pl) RG_CHECKED;
 
 #endif

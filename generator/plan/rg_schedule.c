@@ -1,7 +1,8 @@
 /* Order of execution, phases between barriers, and where each buffer lies.
  *
- * Launches of one phase run side by side; a phase ends with a barrier. A launch joins the current phase if all it needs is complete, else it
- * opens the next. Two WORK buffers share bytes only if no phase holds both. */
+ * Launches of one phase run side by side; a phase ends with a barrier. A launch joins the current
+ * phase if all it needs is complete, else it opens the next. Two WORK buffers share bytes only if
+ * no phase holds both. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +14,8 @@ static int32_t launch_of_group(const rg_planner *pl, rg_plan_program_id p, int32
     return -1;
 }
 
-/* A split weight gradient is complete after its finishing stage; nothing in a program reads one, so groups alone matter here. */
+/* A split weight gradient is complete after its finishing stage; nothing in a program reads one, so
+ * groups alone matter here. */
 static rg_status find_needs(rg_planner *pl, int32_t index) {
     rg_launch *launch = &pl->out->launch[index];
     if (launch->program == RG_PP_UPDATE && launch->desc.kind == RG_K_PACK) {
@@ -55,7 +57,8 @@ typedef struct ordering {
     int32_t *key;
 } ordering;
 
-/* The phase in which everything that launch i needs is complete; -1 if something is not placed yet. */
+/* The phase in which everything that launch i needs is complete; -1 if something is not placed yet.
+ */
 static int32_t ready_phase(const ordering *ord, int32_t i) {
     const rg_launch *launch = &ord->pl->out->launch[i];
     int32_t phase = 0;
@@ -79,14 +82,16 @@ static int32_t pick(const ordering *ord, rg_plan_program_id p, int32_t phase) {
     return best;
 }
 
-static rg_status order_program(ordering *ord, rg_plan_program_id p, int32_t *order, int32_t *count) {
+static rg_status order_program(ordering *ord, rg_plan_program_id p, int32_t *order,
+                               int32_t *count) {
     rg_planned *out = ord->pl->out;
     int32_t total = 0, placed = 0, phase = 0;
     for (int32_t i = 0; i < out->launch_count; i++) total += out->launch[i].program == p;
     while (placed < total) {
         int32_t i = pick(ord, p, phase);
         if (i < 0 && (i = pick(ord, p, ++phase)) < 0)
-            return rg_fail(ord->pl->ctx, RG_E_INTERNAL, "schedule: the groups of a program wait for each other");
+            return rg_fail(ord->pl->ctx, RG_E_INTERNAL,
+                           "schedule: the groups of a program wait for each other");
         ord->phase[i] = phase;
         out->launch[i].phase = phase;
         order[(*count)++] = i;
@@ -98,7 +103,8 @@ static rg_status order_program(ordering *ord, rg_plan_program_id p, int32_t *ord
 static rg_status order_all(rg_planner *pl) {
     rg_planned *out = pl->out;
     size_t n = (size_t)out->launch_count + 1;
-    ordering ord = {pl, RG_NEW_ARRAY(pl->ctx->arena, int32_t, n), RG_NEW_ARRAY(pl->ctx->arena, int32_t, n)};
+    ordering ord = {pl, RG_NEW_ARRAY(pl->ctx->arena, int32_t, n),
+                    RG_NEW_ARRAY(pl->ctx->arena, int32_t, n)};
     int32_t *order = RG_NEW_ARRAY(pl->ctx->arena, int32_t, n), count = 0;
     int32_t *place = RG_NEW_ARRAY(pl->ctx->arena, int32_t, n);
     rg_launch *sorted = RG_NEW_ARRAY(pl->ctx->arena, rg_launch, n);
@@ -107,7 +113,8 @@ static rg_status order_all(rg_planner *pl) {
         ord.phase[i] = -1;
         ord.key[i] = key_of(pl, &out->launch[i]);
     }
-    for (int p = 0; p < RG_PP_COUNT; p++) RG_TRY(order_program(&ord, (rg_plan_program_id)p, order, &count));
+    for (int p = 0; p < RG_PP_COUNT; p++)
+        RG_TRY(order_program(&ord, (rg_plan_program_id)p, order, &count));
     for (int32_t i = 0; i < count; i++) {
         place[order[i]] = i;
         sorted[i] = out->launch[order[i]];
@@ -115,7 +122,8 @@ static rg_status order_all(rg_planner *pl) {
         sorted[i].wait = !first && sorted[i].phase != sorted[i - 1].phase;
     }
     for (int32_t i = 0; i < count; i++)
-        for (int32_t k = 0; k < sorted[i].need_count; k++) sorted[i].need[k] = place[sorted[i].need[k]];
+        for (int32_t k = 0; k < sorted[i].need_count; k++)
+            sorted[i].need[k] = place[sorted[i].need[k]];
     out->launch = sorted;
     out->launch_capacity = (int32_t)n;
     return RG_OK;
@@ -152,8 +160,10 @@ static int compare_size(const void *a, const void *b) {
     return x < y ? -1 : 1;
 }
 
-/* The lowest offset at which `buffer` meets none of those placed before it that live at the same time. */
-static uint64_t find_gap(const rg_pbuffer *buffer, rg_pbuffer *all, const int32_t *order, int32_t placed) {
+/* The lowest offset at which `buffer` meets none of those placed before it that live at the same
+ * time. */
+static uint64_t find_gap(const rg_pbuffer *buffer, rg_pbuffer *all, const int32_t *order,
+                         int32_t placed) {
     uint64_t offset = 0;
     for (bool moved = true; moved;) {
         moved = false;
@@ -205,13 +215,15 @@ static rg_status place_work(rg_planner *pl) {
     return RG_OK;
 }
 
-/* Arenas in which everything lives for ever: one after the other. PARAM, GRAD and the moments have their offsets already. */
+/* Arenas in which everything lives for ever: one after the other. PARAM, GRAD and the moments have
+ * their offsets already. */
 static void place_rest(rg_planner *pl) {
     rg_planned *out = pl->out;
     for (int32_t b = 0; b < out->buffer_count; b++) {
         rg_pbuffer *buffer = &out->buffer[b];
         uint64_t *end = &out->plan.arena_bytes[buffer->arena];
-        if (buffer->arena == RG_ARENA_IO || buffer->arena == RG_ARENA_DERIVED) buffer->offset = *end;
+        if (buffer->arena == RG_ARENA_IO || buffer->arena == RG_ARENA_DERIVED)
+            buffer->offset = *end;
         if (buffer->arena != RG_ARENA_WORK && buffer->offset + bytes_of(buffer) > *end)
             *end = buffer->offset + bytes_of(buffer);
     }

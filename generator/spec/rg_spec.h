@@ -14,19 +14,20 @@ typedef struct rg_spec_layer {
 
 typedef struct rg_spec {
     const char *path;
-    const char *name;     /* the file's name without folder and .lua */
-    rg_graph *graph;      /* forward in training form: image, label -> loss, correct, logits (results are set; BATCH_NORM's new statistics too) */
+    const char *name; /* the file's name without folder and .lua */
+    rg_graph *graph; /* forward in training form: image, label -> loss, correct, logits (results are
+                        set; BATCH_NORM's new statistics too) */
     int32_t layer_count;
     rg_spec_layer *layer;
     /* data */
-    const char *dataset;  /* "cifar10" */
+    const char *dataset; /* "cifar10" */
     int32_t height, width, channels, classes;
     double mean[4], std[4];
     /* training */
     rg_optim optim;
     int32_t batch, eval_batch, epochs;
     uint64_t seed;
-    rg_hash hash;         /* of all files that were read */
+    rg_hash hash; /* of all files that were read */
 } rg_spec;
 
 /* Reads a spec; all errors it finds are in ctx (not the first alone). Owner: ctx's arena. */

@@ -31,7 +31,11 @@ struct rg_arena {
     rg_chunk *chunk;
 };
 
-enum { CHUNK_BYTES = 64 * 1024, ALIGN = 16, HEADER = (sizeof(rg_chunk) + ALIGN - 1) / ALIGN * ALIGN };
+enum {
+    CHUNK_BYTES = 64 * 1024,
+    ALIGN = 16,
+    HEADER = (sizeof(rg_chunk) + ALIGN - 1) / ALIGN * ALIGN
+};
 
 static long fail_after; /* 0: never */
 
@@ -121,7 +125,8 @@ void rg_ctx_free(rg_ctx *ctx) {
     *ctx = (rg_ctx){0};
 }
 
-static rg_status record(rg_ctx *ctx, rg_status status, rg_loc loc, const char *format, va_list args) {
+static rg_status record(rg_ctx *ctx, rg_status status, rg_loc loc, const char *format,
+                        va_list args) {
     rg_diag *diag = RG_NEW(ctx->arena, rg_diag);
     char *text = diag ? arena_vprintf(ctx->arena, format, args) : NULL;
     char *file = text && loc.file ? rg_arena_strdup(ctx->arena, loc.file) : NULL;
@@ -162,8 +167,10 @@ rg_status rg_nomem(rg_ctx *ctx) {
 char *rg_diag_format(rg_arena *arena, const rg_diag *diag) {
     const char *word = rg_status_name(diag->status);
     if (!diag->loc.file) return rg_arena_printf(arena, "error[%s]: %s", word, diag->text);
-    if (diag->loc.line <= 0) return rg_arena_printf(arena, "%s: error[%s]: %s", diag->loc.file, word, diag->text);
-    return rg_arena_printf(arena, "%s:%d: error[%s]: %s", diag->loc.file, diag->loc.line, word, diag->text);
+    if (diag->loc.line <= 0)
+        return rg_arena_printf(arena, "%s: error[%s]: %s", diag->loc.file, word, diag->text);
+    return rg_arena_printf(arena, "%s:%d: error[%s]: %s", diag->loc.file, diag->loc.line, word,
+                           diag->text);
 }
 
 /* ---- text ---- */
@@ -216,7 +223,8 @@ rg_hash rg_hash_bytes(const void *bytes, size_t length) {
 }
 
 void rg_hash_hex(rg_hash hash, char hex[33]) {
-    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high, (unsigned long long)hash.low);
+    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high,
+             (unsigned long long)hash.low);
 }
 
 /* ---- files ---- */
@@ -232,7 +240,8 @@ static rg_status read_all(rg_ctx *ctx, const char *path, int fd, char *data, siz
     return RG_OK;
 }
 
-rg_status rg_file_read(rg_ctx *ctx, rg_arena *arena, const char *path, size_t limit, char **data, size_t *length) {
+rg_status rg_file_read(rg_ctx *ctx, rg_arena *arena, const char *path, size_t limit, char **data,
+                       size_t *length) {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return rg_fail(ctx, RG_E_IO, "cannot open '%s': %s", path, strerror(errno));
     struct stat info;
@@ -242,7 +251,8 @@ rg_status rg_file_read(rg_ctx *ctx, rg_arena *arena, const char *path, size_t li
     } else if (!S_ISREG(info.st_mode)) {
         status = rg_fail(ctx, RG_E_IO, "'%s' is not a regular file", path);
     } else if ((uintmax_t)info.st_size > limit) {
-        status = rg_fail(ctx, RG_E_LIMIT, "'%s' has %jd bytes, the limit is %zu", path, (intmax_t)info.st_size, limit);
+        status = rg_fail(ctx, RG_E_LIMIT, "'%s' has %jd bytes, the limit is %zu", path,
+                         (intmax_t)info.st_size, limit);
     } else if (!(*data = rg_arena_alloc(arena, (size_t)info.st_size + 1, 1))) {
         status = rg_nomem(ctx);
     } else {
@@ -270,8 +280,10 @@ rg_status rg_file_write(rg_ctx *ctx, const char *path, const void *data, size_t 
     int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0) return rg_fail(ctx, RG_E_IO, "cannot create '%s': %s", temporary, strerror(errno));
     rg_status status = write_all(ctx, path, fd, data, length);
-    if (status == RG_OK && fsync(fd) != 0) status = rg_fail(ctx, RG_E_IO, "cannot sync '%s': %s", path, strerror(errno));
-    if (close(fd) != 0 && status == RG_OK) status = rg_fail(ctx, RG_E_IO, "cannot close '%s': %s", path, strerror(errno));
+    if (status == RG_OK && fsync(fd) != 0)
+        status = rg_fail(ctx, RG_E_IO, "cannot sync '%s': %s", path, strerror(errno));
+    if (close(fd) != 0 && status == RG_OK)
+        status = rg_fail(ctx, RG_E_IO, "cannot close '%s': %s", path, strerror(errno));
     if (status == RG_OK && rename(temporary, path) != 0)
         status = rg_fail(ctx, RG_E_IO, "cannot rename to '%s': %s", path, strerror(errno));
     if (status != RG_OK) unlink(temporary);
@@ -286,7 +298,8 @@ rg_status rg_file_mkdirs(rg_ctx *ctx, const char *path) {
         char saved = *at;
         *at = 0;
         if (mkdir(copy, 0700) != 0 && errno != EEXIST)
-            return rg_fail(ctx, RG_E_IO, "cannot create the folder '%s': %s", copy, strerror(errno));
+            return rg_fail(ctx, RG_E_IO, "cannot create the folder '%s': %s", copy,
+                           strerror(errno));
         if (!saved) return RG_OK;
         *at = saved;
     }

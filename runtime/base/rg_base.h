@@ -1,4 +1,5 @@
-/* What every module stands on: status codes, diagnostics, arenas, text buffers, hashes, the control block. */
+/* What every module stands on: status codes, diagnostics, arenas, text buffers, hashes, the control
+ * block. */
 #ifndef RG_BASE_H
 #define RG_BASE_H
 
@@ -20,6 +21,7 @@
     X(RG_E_BUILD, "build")                                                                         \
     X(RG_E_NUMERIC, "numeric")                                                                     \
     X(RG_E_UNSUPPORTED, "unsupported")                                                             \
+    X(RG_E_DEVICE, "device")                                                                       \
     X(RG_E_INTERRUPTED, "interrupted")                                                             \
     X(RG_E_INTERNAL, "internal")
 
@@ -29,7 +31,7 @@ typedef enum rg_status {
 #undef X
 } rg_status;
 
-#define RG_CHECKED __attribute__((warn_unused_result))
+#define RG_CHECKED      __attribute__((warn_unused_result))
 #define RG_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* Runs `call` and leaves the function with its status unless that is RG_OK. */
@@ -48,7 +50,8 @@ typedef struct rg_arena rg_arena;
 
 rg_arena *rg_arena_new(void);
 void rg_arena_free(rg_arena *arena);
-/* Zeroed memory, aligned to 16 bytes; NULL when memory (or count*size) runs out. Owner: the arena. */
+/* Zeroed memory, aligned to 16 bytes; NULL when memory (or count*size) runs out. Owner: the arena.
+ */
 void *rg_arena_alloc(rg_arena *arena, size_t count, size_t size) RG_CHECKED;
 char *rg_arena_strdup(rg_arena *arena, const char *text) RG_CHECKED;
 char *rg_arena_printf(rg_arena *arena, const char *format, ...) RG_PRINTF(2, 3) RG_CHECKED;
@@ -58,7 +61,8 @@ void *rg_arena_copy(rg_arena *arena, const void *from, size_t bytes) RG_CHECKED;
 void rg_arena_fail_after(long n);
 
 #define RG_NEW(arena, type) ((type *)rg_arena_alloc((arena), 1, sizeof(type)))
-#define RG_NEW_ARRAY(arena, type, count) ((type *)rg_arena_alloc((arena), (size_t)(count), sizeof(type)))
+#define RG_NEW_ARRAY(arena, type, count)                                                           \
+    ((type *)rg_arena_alloc((arena), (size_t)(count), sizeof(type)))
 
 /* ---- diagnostics ---- */
 
@@ -84,12 +88,14 @@ typedef struct rg_ctx {
 rg_status rg_ctx_init(rg_ctx *ctx) RG_CHECKED;
 void rg_ctx_free(rg_ctx *ctx);
 /* Records one error and returns `status`, so that `return rg_error(...)` reads well. */
-rg_status rg_error(rg_ctx *ctx, rg_status status, rg_loc loc, const char *format, ...) RG_PRINTF(4, 5);
+rg_status rg_error(rg_ctx *ctx, rg_status status, rg_loc loc, const char *format, ...)
+    RG_PRINTF(4, 5);
 /* The same without a place. */
 rg_status rg_fail(rg_ctx *ctx, rg_status status, const char *format, ...) RG_PRINTF(3, 4);
 /* Memory ran out: records it (without needing memory) and returns RG_E_NOMEM. */
 rg_status rg_nomem(rg_ctx *ctx);
-/* `file:line: error[status]: text`, one line, no newline. Owner: arena; NULL when memory runs out. */
+/* `file:line: error[status]: text`, one line, no newline. Owner: arena; NULL when memory runs out.
+ */
 char *rg_diag_format(rg_arena *arena, const rg_diag *diag) RG_CHECKED;
 
 /* ---- text ---- */
@@ -117,8 +123,10 @@ void rg_hash_hex(rg_hash hash, char hex[33]);
 
 /* ---- files ---- */
 
-/* Reads a whole regular file of at most `limit` bytes, terminated by an extra zero byte. Owner: arena. */
-rg_status rg_file_read(rg_ctx *ctx, rg_arena *arena, const char *path, size_t limit, char **data, size_t *length) RG_CHECKED;
+/* Reads a whole regular file of at most `limit` bytes, terminated by an extra zero byte. Owner:
+ * arena. */
+rg_status rg_file_read(rg_ctx *ctx, rg_arena *arena, const char *path, size_t limit, char **data,
+                       size_t *length) RG_CHECKED;
 /* Writes atomically: temporary file beside it, fsync, rename. */
 rg_status rg_file_write(rg_ctx *ctx, const char *path, const void *data, size_t length) RG_CHECKED;
 /* Creates the folder and those above it, mode 0700 for new ones. */
@@ -128,12 +136,13 @@ rg_status rg_file_mkdirs(rg_ctx *ctx, const char *path) RG_CHECKED;
 
 /* name, meaning: scalars that expression trees may read (RG_EXPR_CTRL). */
 #define RG_CTRL_LIST(X)                                                                            \
-    X(COUNT, "count")       /* live images of this batch */                                        \
+    X(COUNT, "count")        /* live images of this batch */                                       \
     X(INV_COUNT, "invcount") /* 1 / count */                                                       \
-    X(LR, "lr")             /* learning rate of this step */                                       \
-    X(BC1, "bc1")           /* 1 - beta1^t (Adam) */                                               \
-    X(BC2, "bc2")           /* 1 - beta2^t (Adam) */                                               \
-    X(FIRST, "first")       /* 1 at the first step (SGD's momentum buffer starts as the gradient), else 0 */
+    X(LR, "lr")              /* learning rate of this step */                                      \
+    X(BC1, "bc1")            /* 1 - beta1^t (Adam) */                                              \
+    X(BC2, "bc2")            /* 1 - beta2^t (Adam) */                                              \
+    X(FIRST,                                                                                       \
+      "first") /* 1 at the first step (SGD's momentum buffer starts as the gradient), else 0 */
 
 typedef enum rg_ctrl_id {
 #define X(id, text) RG_CTRL_##id,

@@ -21,7 +21,8 @@ static int32_t pick_channels(draw *d) {
 static const char *pick_activation(draw *d) {
     static const char *const smooth[] = {"silu", "sigmoid", "tanh", "silu"};
     static const char *const kinked[] = {"relu", "leaky_relu", "relu", "relu"};
-    return d->smooth || chance(d, 40) ? smooth[pick(d, COUNT(smooth))] : kinked[pick(d, COUNT(kinked))];
+    return d->smooth || chance(d, 40) ? smooth[pick(d, COUNT(smooth))]
+                                      : kinked[pick(d, COUNT(kinked))];
 }
 
 static const char *truth(bool value) {
@@ -41,8 +42,9 @@ static const char *const variants[] = {"direct", "wino2", "wino3", "wino4", NULL
 static void add_same_conv(draw *d, int32_t out, bool bias) {
     static const int32_t sizes[] = {1, 3, 3, 5};
     int32_t kernel = sizes[pick(d, COUNT(sizes))], dilation = kernel == 3 && chance(d, 25) ? 2 : 1;
-    rg_text_add(&d->text, ":conv(\"c%d\", {out = %d, kernel = %d, pad = %d, dilation = %d, bias = %s})", d->names++, out,
-                kernel, dilation * (kernel - 1) / 2, dilation, truth(bias));
+    rg_text_add(&d->text,
+                ":conv(\"c%d\", {out = %d, kernel = %d, pad = %d, dilation = %d, bias = %s})",
+                d->names++, out, kernel, dilation * (kernel - 1) / 2, dilation, truth(bias));
 }
 
 static void add_bn(draw *d, int32_t h, int32_t w) {
@@ -75,12 +77,16 @@ static int32_t extent(int32_t in, int32_t kernel, int32_t stride, int32_t pad, i
 
 static void step_conv(draw *d) {
     static const int32_t sizes[] = {1, 2, 3, 3, 5, 7};
-    int32_t kernel = sizes[pick(d, COUNT(sizes))], stride = 1 + pick(d, 3), pad = pick(d, kernel / 2 + 1);
+    int32_t kernel = sizes[pick(d, COUNT(sizes))], stride = 1 + pick(d, 3),
+            pad = pick(d, kernel / 2 + 1);
     int32_t dilation = kernel > 1 && chance(d, 20) ? 2 : 1, out = pick_channels(d);
-    int32_t h = extent(d->h, kernel, stride, pad, dilation), w = extent(d->w, kernel, stride, pad, dilation);
+    int32_t h = extent(d->h, kernel, stride, pad, dilation),
+            w = extent(d->w, kernel, stride, pad, dilation);
     if (h < 1 || w < 1) return;
     bool normal = chance(d, 50);
-    rg_text_add(&d->text, "    x = x:conv(\"c%d\", {out = %d, kernel = %d, stride = %d, pad = %d, dilation = %d, bias = %s})",
+    rg_text_add(&d->text,
+                "    x = x:conv(\"c%d\", {out = %d, kernel = %d, stride = %d, pad = %d, dilation = "
+                "%d, bias = %s})",
                 d->names++, out, kernel, stride, pad, dilation, truth(!normal || chance(d, 20)));
     if (normal) add_bn(d, h, w);
     if (chance(d, 70)) add_activation(d);
@@ -101,7 +107,9 @@ static void step_branches(draw *d) {
     }
     static const char *const joins[] = {"p0 + p1", "p0 * p1", "p0 - p1", "p0 * 0.5 + p1"};
     rg_text_add(&d->text, "    x = %s%s\n", joins[pick(d, COUNT(joins))],
-                count == 2 ? "" : chance(d, 70) ? " + p2" : " * p2:sigmoid()");
+                count == 2      ? ""
+                : chance(d, 70) ? " + p2"
+                                : " * p2:sigmoid()");
     d->c = out;
 }
 
@@ -117,8 +125,10 @@ static void step_shared_bn(draw *d) {
     rg_text_add(&d->text, "\n    local right = ");
     add_branch(d, chance(d, 50) ? "normal" : "raw", out);
     rg_text_add(&d->text, "\n    x = left + right");
-    if (mid == out) rg_text_add(&d->text, chance(d, 50) ? " + raw" : " + normal:tanh()");
-    else rg_text_add(&d->text, " + raw:conv(\"c%d\", {out = %d, kernel = 1})", d->names++, out);
+    if (mid == out)
+        rg_text_add(&d->text, chance(d, 50) ? " + raw" : " + normal:tanh()");
+    else
+        rg_text_add(&d->text, " + raw:conv(\"c%d\", {out = %d, kernel = 1})", d->names++, out);
     rg_text_add(&d->text, "\n");
     d->c = out;
 }
@@ -127,15 +137,19 @@ static void step_shared_bn(draw *d) {
 static void step_bottleneck(draw *d) {
     int32_t mid = pick_channels(d), out = pick_channels(d);
     int32_t h = extent(d->h, 3, 2, 1, 1), w = extent(d->w, 3, 2, 1, 1);
-    rg_text_add(&d->text, "    local y = x:conv(\"c%d\", {out = %d, kernel = 1, bias = false})", d->names++, mid);
+    rg_text_add(&d->text, "    local y = x:conv(\"c%d\", {out = %d, kernel = 1, bias = false})",
+                d->names++, mid);
     add_bn(d, d->h, d->w);
     add_activation(d);
-    rg_text_add(&d->text, ":conv(\"c%d\", {out = %d, kernel = 3, stride = 2, pad = 1, bias = false})", d->names++, mid);
+    rg_text_add(&d->text,
+                ":conv(\"c%d\", {out = %d, kernel = 3, stride = 2, pad = 1, bias = false})",
+                d->names++, mid);
     add_bn(d, h, w);
     add_activation(d);
     rg_text_add(&d->text, ":conv(\"c%d\", {out = %d, kernel = 1, bias = false})", d->names++, out);
     add_bn(d, h, w);
-    rg_text_add(&d->text, "\n    local short = x:conv(\"c%d\", {out = %d, kernel = 1, stride = 2})", d->names++, out);
+    rg_text_add(&d->text, "\n    local short = x:conv(\"c%d\", {out = %d, kernel = 1, stride = 2})",
+                d->names++, out);
     if (chance(d, 50)) add_bn(d, h, w);
     rg_text_add(&d->text, "\n    x = (y + short)");
     if (chance(d, 80)) add_activation(d);
@@ -147,11 +161,12 @@ static void step_bottleneck(draw *d) {
 
 static void step_pool(draw *d) {
     bool maximum = !d->smooth && chance(d, 60);
-    int32_t kernel = 2 + pick(d, 2), stride = 1 + pick(d, kernel), pad = kernel == 3 ? pick(d, 2) : 0;
+    int32_t kernel = 2 + pick(d, 2), stride = 1 + pick(d, kernel),
+            pad = kernel == 3 ? pick(d, 2) : 0;
     int32_t h = extent(d->h, kernel, stride, pad, 1), w = extent(d->w, kernel, stride, pad, 1);
     if (h < 1 || w < 1) return;
-    rg_text_add(&d->text, "    x = x:%s {kernel = %d, stride = %d, pad = %d}\n", maximum ? "maxpool" : "avgpool", kernel,
-                stride, pad);
+    rg_text_add(&d->text, "    x = x:%s {kernel = %d, stride = %d, pad = %d}\n",
+                maximum ? "maxpool" : "avgpool", kernel, stride, pad);
     d->h = h;
     d->w = w;
 }
@@ -159,10 +174,12 @@ static void step_pool(draw *d) {
 /* One factor per image and channel. */
 static void step_gate(draw *d) {
     int32_t mid = 1 + pick(d, 6);
-    rg_text_add(&d->text, "    local gate = x:global_avgpool():conv(\"c%d\", {out = %d, kernel = 1})", d->names++, mid);
+    rg_text_add(&d->text,
+                "    local gate = x:global_avgpool():conv(\"c%d\", {out = %d, kernel = 1})",
+                d->names++, mid);
     add_activation(d);
-    rg_text_add(&d->text, ":conv(\"c%d\", {out = %d, kernel = 1}):sigmoid()\n    x = x * gate%s\n", d->names++, d->c,
-                chance(d, 30) ? " + x:global_avgpool()" : "");
+    rg_text_add(&d->text, ":conv(\"c%d\", {out = %d, kernel = 1}):sigmoid()\n    x = x * gate%s\n",
+                d->names++, d->c, chance(d, 30) ? " + x:global_avgpool()" : "");
 }
 
 /* An identity residual. */
@@ -182,13 +199,13 @@ static void step_oblong(draw *d) {
     int32_t h = extent(d->h, size[0], stride, 0, 1), w = extent(d->w, size[1], stride, 0, 1);
     if (h < 1 || w < 1) return;
     if (chance(d, 60)) {
-        rg_text_add(&d->text, "    x = x:conv(\"c%d\", {out = %d, kernel = {%d, %d}, stride = %d})", d->names++, out, size[0],
-                    size[1], stride);
+        rg_text_add(&d->text, "    x = x:conv(\"c%d\", {out = %d, kernel = {%d, %d}, stride = %d})",
+                    d->names++, out, size[0], size[1], stride);
         add_activation(d);
         d->c = out;
     } else {
-        rg_text_add(&d->text, "    x = x:%s {kernel = {%d, %d}, stride = %d}", d->smooth ? "avgpool" : "maxpool", size[0],
-                    size[1], stride);
+        rg_text_add(&d->text, "    x = x:%s {kernel = {%d, %d}, stride = %d}",
+                    d->smooth ? "avgpool" : "maxpool", size[0], size[1], stride);
     }
     rg_text_add(&d->text, "\n");
     d->h = h;
@@ -204,20 +221,29 @@ static void step_preactivation(draw *d) {
     add_activation(d);
     rg_text_add(&d->text, "\n    x = ");
     add_branch(d, "z", out);
-    rg_text_add(&d->text, " + z:conv(\"c%d\", {out = %d, kernel = 1, bias = false})\n", d->names++, out);
+    rg_text_add(&d->text, " + z:conv(\"c%d\", {out = %d, kernel = 1, bias = false})\n", d->names++,
+                out);
     d->c = out;
 }
 
 /* Element-wise ops, kept where they are tame. */
 static void step_pointwise(draw *d) {
-    static const char *const smooth[] = {"x * 0.75 + 0.1",       "-x",
-                                         "1 - x",                "x / 2",
-                                         "x * x * 0.5",          "x + x",
-                                         "x:tanh():exp()",       "(x * x + 1):log()",
-                                         "(x * x + 0.5):sqrt()", "(x * x + 1):rsqrt() * x",
-                                         "x / (x * x + 1)",      "x * x:global_avgpool()"};
-    static const char *const kinked[] = {"abs(x)", "maximum(x, 0.1)", "minimum(x, x * x)", "maximum(x:tanh(), -x)"};
-    const char *text = d->smooth || chance(d, 50) ? smooth[pick(d, COUNT(smooth))] : kinked[pick(d, COUNT(kinked))];
+    static const char *const smooth[] = {"x * 0.75 + 0.1",
+                                         "-x",
+                                         "1 - x",
+                                         "x / 2",
+                                         "x * x * 0.5",
+                                         "x + x",
+                                         "x:tanh():exp()",
+                                         "(x * x + 1):log()",
+                                         "(x * x + 0.5):sqrt()",
+                                         "(x * x + 1):rsqrt() * x",
+                                         "x / (x * x + 1)",
+                                         "x * x:global_avgpool()"};
+    static const char *const kinked[] = {"abs(x)", "maximum(x, 0.1)", "minimum(x, x * x)",
+                                         "maximum(x:tanh(), -x)"};
+    const char *text = d->smooth || chance(d, 50) ? smooth[pick(d, COUNT(smooth))]
+                                                  : kinked[pick(d, COUNT(kinked))];
     rg_text_add(&d->text, "    x = %s\n", text);
 }
 
@@ -226,8 +252,10 @@ typedef struct step_row {
     int32_t weight;
 } step_row;
 
-static const step_row steps[] = {{step_conv, 4},  {step_branches, 3}, {step_shared_bn, 2}, {step_bottleneck, 2},
-                                 {step_pool, 3},  {step_gate, 1},     {step_residual, 2},  {step_pointwise, 2}, {step_oblong, 1}, {step_preactivation, 1}};
+static const step_row steps[] = {{step_conv, 4},         {step_branches, 3},  {step_shared_bn, 2},
+                                 {step_bottleneck, 2},   {step_pool, 3},      {step_gate, 1},
+                                 {step_residual, 2},     {step_pointwise, 2}, {step_oblong, 1},
+                                 {step_preactivation, 1}};
 
 static void add_step(draw *d) {
     int32_t total = 0, i = 0;
@@ -252,15 +280,18 @@ static void add_head(draw *d, int32_t classes) {
         add_activation(d);
         rg_text_add(&d->text, "\n");
     }
-    rg_text_add(&d->text, "    return x:linear(\"last\", {out = %d, bias = %s})\nend\n", classes, truth(chance(d, 80)));
+    rg_text_add(&d->text, "    return x:linear(\"last\", {out = %d, bias = %s})\nend\n", classes,
+                truth(chance(d, 80)));
 }
 
 static void add_setup(draw *d, int32_t classes) {
-    static const int32_t sizes[][2] = {{17, 23}, {9, 8}, {12, 12}, {5, 7}, {16, 16}, {1, 9}, {13, 6}, {3, 3}, {8, 1}};
+    static const int32_t sizes[][2] = {{17, 23}, {9, 8},  {12, 12}, {5, 7}, {16, 16},
+                                       {1, 9},   {13, 6}, {3, 3},   {8, 1}};
     static const int32_t batches[] = {1, 3, 5, 17};
     static const int32_t lives[] = {1, 2, 4, 16};
     static const char *const optimisers[] = {"\"adam\"", "\"sgd\"", "\"sgd\", momentum = 0.9",
-                                             "\"adam\", weight_decay = 0.01", "\"sgd\", momentum = 0.9, nesterov = true"};
+                                             "\"adam\", weight_decay = 0.01",
+                                             "\"sgd\", momentum = 0.9, nesterov = true"};
     int32_t size = pick(d, COUNT(sizes)), batch = pick(d, COUNT(batches));
     d->h = d->height = sizes[size][0];
     d->w = d->width = sizes[size][1];
@@ -269,10 +300,13 @@ static void add_setup(draw *d, int32_t classes) {
     d->live = batch == 3 ? 1 + pick(d, 16) : lives[batch];
     d->eval_batch = batches[pick(d, COUNT(batches))];
     d->smooth = chance(d, 60);
-    rg_text_add(&d->text, "data {dataset = \"synthetic\", height = %d, width = %d, channels = %d, classes = %d}\n", d->height,
-                d->width, d->channels, classes);
-    rg_text_add(&d->text, "train {batch = %d, eval_batch = %d, lr = 0.01, optimizer = %s%s}\n\n", d->batch, d->eval_batch,
-                optimisers[pick(d, COUNT(optimisers))], chance(d, 20) ? ", label_smoothing = 0.1" : "");
+    rg_text_add(
+        &d->text,
+        "data {dataset = \"synthetic\", height = %d, width = %d, channels = %d, classes = %d}\n",
+        d->height, d->width, d->channels, classes);
+    rg_text_add(&d->text, "train {batch = %d, eval_batch = %d, lr = 0.01, optimizer = %s%s}\n\n",
+                d->batch, d->eval_batch, optimisers[pick(d, COUNT(optimisers))],
+                chance(d, 20) ? ", label_smoothing = 0.1" : "");
 }
 
 void draw_network(draw *d, uint64_t seed) {

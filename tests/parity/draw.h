@@ -5,7 +5,7 @@
 #include "rg_base.h"
 
 typedef struct draw {
-    uint64_t seed, next; /* numbers drawn so far */
+    uint64_t seed, next;                                      /* numbers drawn so far */
     int32_t height, width, channels, batch, eval_batch, live; /* live: of the partial batch */
     bool smooth;         /* no relu, leaky relu or maximum: float and double agree closely */
     bool narrow;         /* for AVX2 */

@@ -20,26 +20,33 @@ static bool find_operand(rg_interp *interp, const rg_node *node, int32_t index, 
     if (e->op == RG_EXPR_CONST) return true;
     if (e->op != RG_EXPR_ARG) return false;
     rg_vid v = node->in[e->leaf];
-    *o = (operand){rg_interp_value(interp, v), 0, root_mean_square(interp, v), rg_interp_count(interp, v)};
+    *o = (operand){rg_interp_value(interp, v), 0, root_mean_square(interp, v),
+                   rg_interp_count(interp, v)};
     return true;
 }
 
-/* The smallest difference that is not zero. Operands of different extents are left alone: no spec of the tests compares such. */
+/* The smallest difference that is not zero. Operands of different extents are left alone: no spec
+ * of the tests compares such. */
 static double nearest_tie(const operand *a, const operand *b) {
     int64_t count = a->count > b->count ? a->count : b->count;
     double least = INFINITY;
     if (a->value && b->value && a->count != b->count) return least;
     for (int64_t i = 0; i < count; i++) {
-        double off = fabs((a->value ? a->value[i] : a->constant) - (b->value ? b->value[i] : b->constant));
+        double off =
+            fabs((a->value ? a->value[i] : a->constant) - (b->value ? b->value[i] : b->constant));
         if (off != 0 && off < least) least = off;
     }
     return least / fmax(a->scale, b->scale);
 }
 
-/* Comparisons of an input with a constant or another input: relu, leaky relu, maximum, abs and their gradients. */
+/* Comparisons of an input with a constant or another input: relu, leaky relu, maximum, abs and
+ * their gradients. */
 static double pointwise_kink(rg_interp *interp, const rg_node *node) {
-    static const bool compares[RG_EXPR_OP_COUNT] = {
-        [RG_EXPR_MAX] = true, [RG_EXPR_MIN] = true, [RG_EXPR_GT] = true, [RG_EXPR_GE] = true, [RG_EXPR_ABS] = true};
+    static const bool compares[RG_EXPR_OP_COUNT] = {[RG_EXPR_MAX] = true,
+                                                    [RG_EXPR_MIN] = true,
+                                                    [RG_EXPR_GT] = true,
+                                                    [RG_EXPR_GE] = true,
+                                                    [RG_EXPR_ABS] = true};
     const rg_expr *expr = &node->attr.expr;
     double least = INFINITY;
     for (int32_t i = 0; i < expr->count; i++) {
@@ -53,7 +60,8 @@ static double pointwise_kink(rg_interp *interp, const rg_node *node) {
 }
 
 /* The lead of the largest over the next in the window at (p, q). */
-static double window_lead(const double *x, const int32_t *dim, const rg_attr *attr, int32_t p, int32_t q) {
+static double window_lead(const double *x, const int32_t *dim, const rg_attr *attr, int32_t p,
+                          int32_t q) {
     double first = -INFINITY, second = -INFINITY;
     for (int32_t r = 0; r < attr->r; r++)
         for (int32_t s = 0; s < attr->s; s++) {
@@ -66,8 +74,10 @@ static double window_lead(const double *x, const int32_t *dim, const rg_attr *at
     return first == second || isinf(second) ? INFINITY : first - second;
 }
 
-static double maxpool_kink(rg_interp *interp, const rg_graph *graph, const rg_node *node, int32_t n) {
-    const int32_t *in = graph->value[node->in[0]].type.dim, *out = graph->value[node->out[0]].type.dim;
+static double maxpool_kink(rg_interp *interp, const rg_graph *graph, const rg_node *node,
+                           int32_t n) {
+    const int32_t *in = graph->value[node->in[0]].type.dim,
+                  *out = graph->value[node->out[0]].type.dim;
     const double *x = rg_interp_value(interp, node->in[0]);
     int64_t image = rg_type_elements(graph->value[node->in[0]].type);
     double least = INFINITY;

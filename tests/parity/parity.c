@@ -26,8 +26,16 @@ void *parity_alloc(size_t count, size_t size) {
 /* ---- compiling and building ---- */
 
 rg_status parity_try_open(parity *p, const char *spec, const parity_options *options) {
-    *p = (parity){.cli = {.command = "train", .spec = spec, .target = "cpu", .device = "cpu", .isa = options->isa ? options->isa : "native",
-                          .cache = RG_BINARY_DIR "/parity-cache", .optimise = 1, .quiet = true, .batch = options->batch, .only = options->variant}};
+    *p = (parity){.cli = {.command = "train",
+                          .spec = spec,
+                          .target = "cpu",
+                          .device = "cpu",
+                          .isa = options->isa ? options->isa : "native",
+                          .cache = RG_BINARY_DIR "/parity-cache",
+                          .optimise = 1,
+                          .quiet = true,
+                          .batch = options->batch,
+                          .only = options->variant}};
     p->job = (rg_job){.ctx = &p->ctx, .cli = &p->cli};
 #ifdef RG_SANITIZED_KERNELS
     p->cli.sanitize = true;
@@ -74,7 +82,8 @@ int64_t parity_elements(const parity *p, int32_t row) {
 int64_t parity_reorder(const rg_param *param, int64_t i) {
     if (param->type.cls != RG_T_WEIGHT) return i;
     const int32_t *d = param->type.dim;
-    int64_t s = i % d[2], r = i / d[2] % d[1], c = i / d[2] / d[1] % d[3], k = i / d[2] / d[1] / d[3];
+    int64_t s = i % d[2], r = i / d[2] % d[1], c = i / d[2] / d[1] % d[3],
+            k = i / d[2] / d[1] / d[3];
     return ((k * d[1] + r) * d[2] + s) * d[3] + c;
 }
 
@@ -116,13 +125,15 @@ void parity_params_by_formula(parity *p, const char *prefix) {
         uint64_t seed = golden_seed(name);
         int64_t count = parity_elements(p, row), fan_in = parity_fan_in(p, row);
         for (int64_t i = 0; i < count; i++)
-            p->param[row][parity_reorder(param, i)] = (double)golden_value(param->name, seed, (uint64_t)i, fan_in);
+            p->param[row][parity_reorder(param, i)] =
+                (double)golden_value(param->name, seed, (uint64_t)i, fan_in);
     }
 }
 
 /* ---- the interpreter ---- */
 
-static void fill_leaf(const parity *p, rg_interp *interp, const rg_graph *graph, rg_vid v, const parity_batch *batch) {
+static void fill_leaf(const parity *p, rg_interp *interp, const rg_graph *graph, rg_vid v,
+                      const parity_batch *batch) {
     const rg_value *value = &graph->value[v];
     const double *from = value->kind == RG_V_INPUT ? batch->image : p->param[value->param];
     if (value->kind == RG_V_INPUT && strcmp(value->name, "label") == 0) from = batch->label;
@@ -139,7 +150,8 @@ rg_interp *parity_interpret(parity *p, const rg_graph *graph, const parity_batch
     return interp;
 }
 
-const double *parity_result(rg_interp *interp, const rg_graph *graph, rg_out_kind kind, int32_t param) {
+const double *parity_result(rg_interp *interp, const rg_graph *graph, rg_out_kind kind,
+                            int32_t param) {
     for (int32_t i = 0; i < graph->result_count; i++) {
         const rg_result *result = &graph->result[i];
         if (result->kind == kind && (param < 0 || result->param == param))
@@ -166,14 +178,16 @@ void parity_load(parity *p) {
         float *values = parity_alloc((size_t)count, sizeof *values);
         for (int64_t i = 0; i < count; i++)
             values[i] = (float)p->param[row][parity_reorder(&table->param[row], i)];
-        rg_params_write(p->exec, plan_row(p, row), table->param[row].trained ? RG_ARENA_PARAM : RG_ARENA_STATE, values);
+        rg_params_write(p->exec, plan_row(p, row),
+                        table->param[row].trained ? RG_ARENA_PARAM : RG_ARENA_STATE, values);
         free(values);
     }
     rg_ctrl ctrl = rg_exec_ctrl(&p->job.planned.plan, 1, 1, 0);
-    rg_exec_run(p->exec, RG_PP_DERIVE, &ctrl);
+    must(p, rg_exec_run(&p->ctx, p->exec, RG_PP_DERIVE, &ctrl));
 }
 
-/* A gradient's padding is zero by contract and stays so: only what a program owns wholly is poisoned. */
+/* A gradient's padding is zero by contract and stays so: only what a program owns wholly is
+ * poisoned. */
 static void poison(parity *p) {
     const rg_plan *plan = &p->job.planned.plan;
     for (uint32_t i = 0; i < plan->buffer_count; i++) {
@@ -189,12 +203,14 @@ static void fill_batch(parity *p, const parity_batch *batch) {
     const rg_plan *plan = &p->job.planned.plan;
     const rg_plan_buffer *image = &plan->buffer[plan->io.image];
     uint32_t pixels = image->dim[0] * image->dim[1], channels = image->dim[2], cp = image->dim[3];
-    float *to = rg_exec_buffer(p->exec, plan->io.image), *label = rg_exec_buffer(p->exec, plan->io.label);
+    float *to = rg_exec_buffer(p->exec, plan->io.image),
+          *label = rg_exec_buffer(p->exec, plan->io.label);
     uint32_t count = (uint32_t)batch->count, whole = (count + RG_BLOCK - 1) / RG_BLOCK * RG_BLOCK;
     for (uint32_t n = 0; n < whole; n++) {
         label[n] = n < count ? (float)batch->label[n] : 0.0f;
         for (uint32_t i = 0; i < pixels; i++) {
-            float *pixel = to + (((size_t)(n / RG_BLOCK) * pixels + i) * RG_BLOCK + n % RG_BLOCK) * cp;
+            float *pixel =
+                to + (((size_t)(n / RG_BLOCK) * pixels + i) * RG_BLOCK + n % RG_BLOCK) * cp;
             for (uint32_t c = 0; c < cp; c++)
                 pixel[c] = n < count && c < channels
                                ? (float)batch->image[((size_t)n * pixels + i) * channels + c]
@@ -207,7 +223,7 @@ void parity_run(parity *p, rg_plan_program_id program, const parity_batch *batch
     poison(p);
     fill_batch(p, batch);
     rg_ctrl ctrl = rg_exec_ctrl(&p->job.planned.plan, batch->count, step, p->job.spec->optim.lr);
-    rg_exec_run(p->exec, program, &ctrl);
+    must(p, rg_exec_run(&p->ctx, p->exec, program, &ctrl));
 }
 
 void parity_read(parity *p, int32_t row, rg_plan_arena which, double *to) {

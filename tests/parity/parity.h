@@ -22,7 +22,8 @@ typedef struct parity {
     rg_cli cli;
     rg_job job;
     rg_exec *exec;
-    double **param; /* by row of the graph's table: the weights and statistics that both sides run */
+    double *
+        *param; /* by row of the graph's table: the weights and statistics that both sides run */
 } parity;
 
 typedef struct parity_batch {
