@@ -9,6 +9,9 @@ static const rg_node *def_of(const rg_fusion *fu, rg_vid v) {
     return n < 0 ? NULL : &fu->graph->node[n];
 }
 
+/* The operand of a joined contraction is stored by no prologue. */
+enum { JOINED_OPERAND = 2 };
+
 /* May v be used at this site of group g without going through memory? `operand`: -1 in an epilogue,
  * map or vec site. */
 static bool is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand) {
@@ -42,6 +45,10 @@ static void walk_group(const rg_fusion *fu, int32_t g, leaf_fn leaf, void *user)
     if (group->anchor >= 0) {
         const rg_node *anchor = &fu->graph->node[group->anchor];
         for (int32_t i = 0; i < anchor->in_count; i++) walk(fu, anchor->in[i], g, i, leaf, user);
+    }
+    if (group->joined >= 0) {
+        const rg_node *joined = &fu->graph->node[group->joined];
+        for (int32_t i = 0; i < 2; i++) walk(fu, joined->in[i], g, JOINED_OPERAND, leaf, user);
     }
     for (int32_t i = 0; i < group->count; i++) {
         rg_vid v = group->item[i];
@@ -249,7 +256,11 @@ static int32_t make_tree(freezer *fz, rg_vid v) {
         return arg < 0 ? -1 : rg_expr_leaf(&fz->site->expr, RG_EXPR_ARG, arg);
     }
     if (node->op == RG_OP_POINTWISE) return expand(fz, node);
-    if (node->op != RG_OP_REDUCE) return acc_leaf(fz, node, v);
+    if (node->op != RG_OP_REDUCE) {
+        /* what a joined contraction gives is in the accumulator already */
+        bool joined = fu->joins[fu->graph->value[v].def] >= 0;
+        return joined ? rg_expr_const(&fz->site->expr, 0) : acc_leaf(fz, node, v);
+    }
     if (fu->home[v].site == RG_SITE_VEC) return fin_leaf(fz, node, v);
     return rg_expr_leaf(&fz->site->expr, RG_EXPR_ROW, fz->row[v] - 1);
 }
@@ -318,15 +329,18 @@ static rg_kgeom geometry(const rg_attr *attr, bool dgrad) {
     return (rg_kgeom){attr->stride, attr->dilation, -attr->pad, 1};
 }
 
-static rg_status freeze_operand(freezer *fz, const rg_node *anchor, int32_t operand) {
-    rg_vid v = anchor->in[operand];
+/* `operand`: of the anchor, or JOINED_OPERAND with its value. */
+static rg_status freeze_value(freezer *fz, rg_vid v, rg_ksite *site, int32_t operand) {
     rg_type type = fz->fu->graph->value[v].type;
-    rg_ksite *site = &fz->out->desc.site[operand];
     open_site(fz, site, type.dim[1], type.dim[2], type.dim[3], operand);
     site->root = tree(fz, v);
     const rg_home *home = &fz->fu->home[v];
     if (home->group == fz->g && home->site == RG_SITE_PROLOGUE && home->demanded) add_store(fz, v);
     return close_site(fz, site);
+}
+
+static rg_status freeze_operand(freezer *fz, const rg_node *anchor, int32_t operand) {
+    return freeze_value(fz, anchor->in[operand], &fz->out->desc.site[operand], operand);
 }
 
 static rg_status freeze_epilogue(freezer *fz, const rg_node *anchor, rg_ksite *site) {
@@ -347,18 +361,26 @@ static rg_status freeze_epilogue(freezer *fz, const rg_node *anchor, rg_ksite *s
     return close_site(fz, site);
 }
 
+static rg_status freeze_contraction(freezer *fz, const rg_node *node, int32_t operand) {
+    rg_kdesc *desc = &fz->out->desc;
+    int32_t at = desc->contr_count++;
+    RG_TRY(freeze_value(fz, node->in[0], &desc->site[at], operand));
+    rg_kgeom geom = geometry(&node->attr, fz->out->dgrad);
+    int32_t w = weight_arg(fz, node->in[1], fz->out->dgrad, false);
+    desc->contr[at] = (rg_kcontr){at, w, node->attr.r, node->attr.s, geom, geom};
+    return RG_OK;
+}
+
 static rg_status freeze_conv(freezer *fz, const rg_node *anchor) {
     rg_kdesc *desc = &fz->out->desc;
-    bool dgrad = anchor->op == RG_OP_CONV2D_DGRAD;
     desc->kind = RG_K_CONV;
-    desc->site_count = 2;
-    desc->contr_count = 1;
-    fz->out->dgrad = dgrad;
-    RG_TRY(freeze_operand(fz, anchor, 0));
-    rg_kgeom geom = geometry(&anchor->attr, dgrad);
-    int32_t w = weight_arg(fz, anchor->in[1], dgrad, false);
-    desc->contr[0] = (rg_kcontr){0, w, anchor->attr.r, anchor->attr.s, geom, geom};
-    return freeze_epilogue(fz, anchor, &desc->site[1]);
+    fz->out->dgrad = anchor->op == RG_OP_CONV2D_DGRAD;
+    RG_TRY(freeze_contraction(fz, anchor, 0));
+    rg_nid joined = fz->fu->group[fz->g].joined;
+    if (joined >= 0)
+        RG_TRY(freeze_contraction(fz, &fz->fu->graph->node[joined], JOINED_OPERAND));
+    desc->site_count = desc->contr_count + 1;
+    return freeze_epilogue(fz, anchor, &desc->site[desc->contr_count]);
 }
 
 static rg_status freeze_wgrad(freezer *fz, const rg_node *anchor) {
@@ -517,35 +539,29 @@ static void name_kernel(freezer *fz, const rg_node *anchor) {
              post && anchor ? "_post" : "", moments ? "_moments" : "", sum ? "_sum" : "");
 }
 
+static rg_status freeze_anchored(freezer *fz, const rg_node *anchor, rg_kkind kind) {
+    if (kind == RG_K_CONV) return freeze_conv(fz, anchor);
+    if (kind == RG_K_WGRAD) return freeze_wgrad(fz, anchor);
+    return freeze_window(fz, anchor);
+}
+
+static rg_status freeze_free(freezer *fz, rg_kkind kind) {
+    if (kind == RG_K_MAP) return freeze_map(fz);
+    if (kind == RG_K_VEC) return freeze_vec(fz);
+    return rg_fail(fz->ctx, RG_E_INTERNAL, "freeze: group %d has no anchor", fz->g);
+}
+
 rg_status rg_freeze(rg_ctx *ctx, const rg_fusion *fu, int32_t g, int32_t vector, rg_frozen *out) {
     *out = (rg_frozen){.desc = {.index_arg = -1}};
     freezer fz = {.ctx = ctx, .fu = fu, .g = g, .vector = vector, .out = out, .operand = -1};
     fz.memo = RG_NEW_ARRAY(ctx->arena, int32_t, fu->graph->value_count + 1);
     fz.row = RG_NEW_ARRAY(ctx->arena, int32_t, fu->graph->value_count + 1);
     out->desc.site = RG_NEW_ARRAY(ctx->arena, rg_ksite, 4);
-    out->desc.contr = RG_NEW_ARRAY(ctx->arena, rg_kcontr, 1);
+    out->desc.contr = RG_NEW_ARRAY(ctx->arena, rg_kcontr, 2);
     if (!fz.memo || !fz.row || !out->desc.site || !out->desc.contr) return rg_nomem(ctx);
     const rg_group *group = &fu->group[g];
     const rg_node *anchor = group->anchor >= 0 ? &fu->graph->node[group->anchor] : NULL;
-    switch (group->kind) {
-    case RG_K_CONV:
-        RG_TRY(freeze_conv(&fz, anchor));
-        break;
-    case RG_K_WGRAD:
-        RG_TRY(freeze_wgrad(&fz, anchor));
-        break;
-    case RG_K_WINDOW:
-        RG_TRY(freeze_window(&fz, anchor));
-        break;
-    case RG_K_MAP:
-        RG_TRY(freeze_map(&fz));
-        break;
-    case RG_K_VEC:
-        RG_TRY(freeze_vec(&fz));
-        break;
-    case RG_K_PACK:
-        return rg_fail(ctx, RG_E_INTERNAL, "freeze: a pack is no group of the graph");
-    }
+    RG_TRY(anchor ? freeze_anchored(&fz, anchor, group->kind) : freeze_free(&fz, group->kind));
     if (fz.failed) return rg_nomem(ctx);
     name_kernel(&fz, anchor);
     return RG_OK;

@@ -1,4 +1,4 @@
-#include "rg_fuse.h"
+#include "rg_fuse_reach.h"
 
 #include <string.h>
 
@@ -22,17 +22,8 @@ static rg_kkind anchor_kind(rg_op op) {
     return op == RG_OP_CONV2D_FPROP || op == RG_OP_CONV2D_DGRAD ? RG_K_CONV : RG_K_WINDOW;
 }
 
-static const rg_node *def_of(const rg_fusion *fu, rg_vid v) {
-    rg_nid n = fu->graph->value[v].def;
-    return n < 0 ? NULL : &fu->graph->node[n];
-}
-
-static bool is_big(const rg_fusion *fu, rg_vid v) {
-    return !rg_type_is_channel(fu->graph->value[v].type);
-}
-
 static double bytes_of(const rg_fusion *fu, rg_vid v) {
-    return is_big(fu, v) ? 4.0 * (double)rg_type_elements(fu->graph->value[v].type) : 0;
+    return rg_fuse_is_big(fu, v) ? 4.0 * (double)rg_type_elements(fu->graph->value[v].type) : 0;
 }
 
 /* ---- set-up ---- */
@@ -47,7 +38,7 @@ static rg_status add_group(rg_ctx *ctx, rg_fusion *fu, rg_kkind kind, rg_nid anc
         fu->group_capacity = capacity;
     }
     *at = fu->group_count;
-    fu->group[fu->group_count++] = (rg_group){.kind = kind, .anchor = anchor};
+    fu->group[fu->group_count++] = (rg_group){.kind = kind, .anchor = anchor, .joined = -1};
     return RG_OK;
 }
 
@@ -72,7 +63,9 @@ static rg_status index_users(rg_ctx *ctx, rg_fusion *fu) {
     fu->user = RG_NEW_ARRAY(ctx->arena, int32_t *, values);
     fu->user_count = RG_NEW_ARRAY(ctx->arena, int32_t, values);
     fu->is_result = RG_NEW_ARRAY(ctx->arena, bool, values);
-    if (!fu->home || !fu->user || !fu->user_count || !fu->is_result) return rg_nomem(ctx);
+    fu->joins = RG_NEW_ARRAY(ctx->arena, rg_nid, g->node_count + 1);
+    if (!fu->home || !fu->user || !fu->user_count || !fu->is_result || !fu->joins)
+        return rg_nomem(ctx);
     for (rg_vid v = 0; v < g->value_count; v++) fu->home[v] = (rg_home){.group = -1, .part = -1};
     for (int32_t i = 0; i < g->result_count; i++) fu->is_result[g->result[i].value] = true;
     for (rg_nid n = 0; n < g->node_count; n++)
@@ -91,150 +84,74 @@ static rg_status index_users(rg_ctx *ctx, rg_fusion *fu) {
     return RG_OK;
 }
 
+/* ---- contractions that share an accumulator ---- */
+
+/* Is the node just the sum of its two inputs? */
+static bool is_sum_of_two(const rg_node *node) {
+    if (node->op != RG_OP_POINTWISE || node->in_count != 2 || node->in[0] == node->in[1])
+        return false;
+    const rg_expr *expr = &node->attr.expr;
+    const rg_enode *root = &expr->node[node->attr.root];
+    return root->op == RG_EXPR_ADD && expr->node[root->a].op == RG_EXPR_ARG &&
+           expr->node[root->b].op == RG_EXPR_ARG;
+}
+
+/* A contraction that only the sum reads. One that Winograd can do is left alone: it gains more
+ * there than by an addition saved. */
+static bool can_join(const rg_fusion *fu, rg_vid v) {
+    const rg_node *node = rg_fuse_def(fu, v);
+    if (!node || fu->user_count[v] != 1 || fu->is_result[v]) return false;
+    if (node->op != RG_OP_CONV2D_FPROP && node->op != RG_OP_CONV2D_DGRAD) return false;
+    const rg_attr *attr = &node->attr;
+    bool winograd = attr->r == 3 && attr->s == 3 && attr->stride == 1 && attr->dilation == 1;
+    return !winograd && fu->joins[fu->graph->value[v].def] < 0;
+}
+
+static void find_joins(rg_fusion *fu) {
+    const rg_graph *g = fu->graph;
+    for (rg_nid n = 0; n < g->node_count; n++) fu->joins[n] = -1;
+    for (rg_nid n = 0; n < g->node_count; n++) {
+        const rg_node *node = &g->node[n];
+        if (!is_sum_of_two(node) || !can_join(fu, node->in[0]) || !can_join(fu, node->in[1]))
+            continue;
+        rg_nid a = g->value[node->in[0]].def, b = g->value[node->in[1]].def;
+        if (g->node[a].op != g->node[b].op) continue;
+        bool swap = g->node[a].attr.r * g->node[a].attr.s < g->node[b].attr.r * g->node[b].attr.s;
+        fu->joins[swap ? a : b] = swap ? b : a; /* the smaller filter adds to the larger */
+    }
+}
+
+/* The group in whose accumulator the two inputs of this sum already are added; -1: none. */
+static int32_t joined_group(const rg_fusion *fu, const rg_node *node) {
+    if (!is_sum_of_two(node)) return -1;
+    int32_t a = fu->home[node->in[0]].group, b = fu->home[node->in[1]].group;
+    return a >= 0 && a == b && fu->group[a].joined >= 0 ? a : -1;
+}
+
+static void set_anchor_home(rg_fusion *fu, rg_nid n, int32_t group) {
+    const rg_node *node = &fu->graph->node[n];
+    for (int32_t i = 0; i < node->out_count; i++) {
+        rg_home *home = &fu->home[node->out[i]];
+        home->site = RG_SITE_ANCHOR;
+        home->group = group;
+        home->why = fu->joins[n] < 0 ? "result of the anchor" : "added in the anchor's accumulator";
+    }
+}
+
 static rg_status make_anchor_groups(rg_ctx *ctx, rg_fusion *fu) {
     const rg_graph *g = fu->graph;
+    find_joins(fu);
     for (rg_nid n = 0; n < g->node_count; n++) {
-        if (!is_anchor(&g->node[n])) continue;
+        if (!is_anchor(&g->node[n]) || fu->joins[n] >= 0) continue;
         int32_t at;
         RG_TRY(add_group(ctx, fu, anchor_kind(g->node[n].op), n, &at));
-        for (int32_t i = 0; i < g->node[n].out_count; i++) {
-            rg_home *home = &fu->home[g->node[n].out[i]];
-            home->site = RG_SITE_ANCHOR;
-            home->group = at;
-            home->why = "result of the anchor";
+        set_anchor_home(fu, n, at);
+        for (rg_nid b = 0; b < g->node_count; b++) {
+            if (fu->joins[b] != n) continue;
+            fu->group[at].joined = b;
+            set_anchor_home(fu, b, at);
         }
     }
-    return RG_OK;
-}
-
-/* ---- order between groups ---- */
-
-/* A search for `group` (or -1) and `value` (or -1) among all that something needs. */
-typedef struct search {
-    const rg_fusion *fu;
-    int32_t group;
-    rg_vid value;
-    bool *seen_value, *seen_group;
-} search;
-
-static bool visit_value(search *s, rg_vid v);
-
-static bool visit_inputs(search *s, const rg_node *node) {
-    for (int32_t i = 0; i < node->in_count; i++)
-        if (visit_value(s, node->in[i])) return true;
-    return false;
-}
-
-static bool visit_group(search *s, int32_t g) {
-    if (g < 0) return false;
-    if (g == s->group) return true;
-    if (s->seen_group[g]) return false;
-    s->seen_group[g] = true;
-    const rg_group *group = &s->fu->group[g];
-    if (group->anchor >= 0 && visit_inputs(s, &s->fu->graph->node[group->anchor])) return true;
-    for (int32_t i = 0; i < group->count; i++) {
-        const rg_node *node = def_of(s->fu, group->item[i]);
-        /* a gathered sum needs its parts; the parts themselves (in the group that leaves them) need
-         * the summed value */
-        int32_t part = s->fu->home[group->item[i]].part;
-        if (part >= 0 && part != g) {
-            if (visit_group(s, part)) return true;
-        } else if (visit_inputs(s, node)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool visit_value(search *s, rg_vid v) {
-    if (v == s->value) return true;
-    if (s->seen_value[v]) return false;
-    s->seen_value[v] = true;
-    const rg_home *home = &s->fu->home[v];
-    if (home->group >= 0 && visit_group(s, home->group)) return true;
-    if (home->part >= 0 && visit_group(s, home->part)) return true;
-    const rg_node *node = def_of(s->fu, v);
-    return home->group < 0 && node && visit_inputs(s, node);
-}
-
-static rg_status search_begin(rg_ctx *ctx, search *s, const rg_fusion *fu, int32_t group,
-                              rg_vid value) {
-    if (!s->seen_value) {
-        s->seen_value = RG_NEW_ARRAY(ctx->arena, bool, fu->graph->value_count + 1);
-        s->seen_group = RG_NEW_ARRAY(ctx->arena, bool, fu->graph->value_count * 4 + 64);
-        if (!s->seen_value || !s->seen_group) return rg_nomem(ctx);
-    }
-    memset(s->seen_value, 0, (size_t)fu->graph->value_count);
-    memset(s->seen_group, 0, (size_t)fu->group_count);
-    s->fu = fu;
-    s->group = group;
-    s->value = value;
-    return RG_OK;
-}
-
-/* ---- trees seen from a group ---- */
-
-typedef struct leaf_set {
-    rg_vid *at;
-    int32_t count;
-} leaf_set;
-
-typedef struct place_state {
-    rg_ctx *ctx;
-    rg_fusion *fu;
-    search search;
-    leaf_set leaves, others;
-} place_state;
-
-static void add_leaf(leaf_set *set, rg_vid v) {
-    for (int32_t i = 0; i < set->count; i++)
-        if (set->at[i] == v) return;
-    set->at[set->count++] = v;
-}
-
-/* May `v` be used inside group g's epilogue (or map, or vec) without going through memory? */
-static bool is_internal(const rg_fusion *fu, rg_vid v, int32_t g) {
-    if (g < 0) return false;
-    const rg_home *home = &fu->home[v];
-    if (home->group != g || home->site == RG_SITE_PROLOGUE) return false;
-    const rg_node *node = def_of(fu, v);
-    if (node->op != RG_OP_REDUCE) return true;
-    if (fu->group[g].kind == RG_K_VEC) return true;
-    return rg_fuse_is_row_reduce(node);
-}
-
-/* The stored values that the inlined tree of v reads, seen from group g (-1: from outside).
- * Internal values are not leaves; but the anchor's own result is noted in *acc. */
-static void collect(const rg_fusion *fu, rg_vid v, int32_t g, leaf_set *set, bool *acc) {
-    if (is_internal(fu, v, g)) {
-        *acc = true;
-        return;
-    }
-    const rg_node *node = def_of(fu, v);
-    if (!node || fu->home[v].group >= 0) {
-        add_leaf(set, v);
-        return;
-    }
-    for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], g, set, acc);
-}
-
-static void collect_inputs(const rg_fusion *fu, const rg_node *node, int32_t g, leaf_set *set,
-                           bool *acc) {
-    set->count = 0;
-    *acc = false;
-    for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], g, set, acc);
-}
-
-/* Can `node`'s value be made inside group g? Its tree must touch g, and nothing it reads from
- * elsewhere may need g. */
-static rg_status fits(place_state *st, const rg_node *node, int32_t g, bool must_touch, bool *ok) {
-    bool acc;
-    collect_inputs(st->fu, node, g, &st->leaves, &acc);
-    *ok = acc || !must_touch;
-    if (!*ok) return RG_OK;
-    RG_TRY(search_begin(st->ctx, &st->search, st->fu, g, -1));
-    for (int32_t i = 0; *ok && i < st->leaves.count; i++)
-        *ok = !visit_value(&st->search, st->leaves.at[i]);
     return RG_OK;
 }
 
@@ -246,7 +163,8 @@ static bool same_space(rg_type a, rg_type b) {
 
 /* The latest anchor whose epilogue can make `node`'s value: -1 if none. `type`: of the value that
  * is formed there. */
-static rg_status find_epilogue(place_state *st, const rg_node *node, rg_type type, int32_t *host) {
+static rg_status find_epilogue(rg_fuse_state *st, const rg_node *node, rg_type type,
+                               int32_t *host) {
     *host = -1;
     rg_fusion *fu = st->fu;
     for (int32_t g = fu->group_count - 1; g >= 0; g--) {
@@ -255,7 +173,7 @@ static rg_status find_epilogue(place_state *st, const rg_node *node, rg_type typ
         rg_vid raw = fu->graph->node[group->anchor].out[0];
         if (!rg_type_equal(fu->graph->value[raw].type, type)) continue;
         bool ok;
-        RG_TRY(fits(st, node, g, true, &ok));
+        RG_TRY(rg_fuse_fits(st, node, g, true, &ok));
         if (ok) {
             *host = g;
             return RG_OK;
@@ -288,21 +206,21 @@ static bool covers(const rg_graph *graph, const rg_node *node) {
 
 /* The first convolution that reads the whole of v as its operand, where making v in its prologue
  * leaves the order acyclic. */
-static rg_status find_prologue(place_state *st, rg_vid v, int32_t *host) {
+static rg_status find_prologue(rg_fuse_state *st, rg_vid v, int32_t *host) {
     rg_fusion *fu = st->fu;
-    const rg_node *node = def_of(fu, v);
+    const rg_node *node = rg_fuse_def(fu, v);
     *host = -1;
     for (int32_t g = 0; g < fu->group_count && *host < 0; g++) {
         const rg_group *group = &fu->group[g];
-        if (group->kind != RG_K_CONV) continue;
+        if (group->kind != RG_K_CONV || group->joined >= 0) continue;
         const rg_node *anchor = &fu->graph->node[group->anchor];
         if (anchor->in[0] != v || !covers(fu->graph, anchor)) continue;
         bool acc;
-        collect_inputs(fu, node, -1, &st->leaves, &acc);
+        rg_fuse_collect_inputs(fu, node, -1, &st->leaves, &acc);
         bool ok = true;
         for (int32_t i = 0; ok && i < st->leaves.count; i++) {
-            RG_TRY(search_begin(st->ctx, &st->search, fu, g, v));
-            ok = !visit_value(&st->search, st->leaves.at[i]);
+            RG_TRY(rg_fuse_search_begin(st->ctx, &st->search, fu, g, v));
+            ok = !rg_fuse_needs_value(&st->search, st->leaves.at[i]);
         }
         if (ok) *host = g;
     }
@@ -312,7 +230,7 @@ static rg_status find_prologue(place_state *st, rg_vid v, int32_t *host) {
 /* Same pixels, and channels either equal or 1. */
 static bool map_space(const rg_fusion *fu, const rg_group *group, rg_type type) {
     for (int32_t i = 0; i < group->count; i++) {
-        const rg_node *node = def_of(fu, group->item[i]);
+        const rg_node *node = rg_fuse_def(fu, group->item[i]);
         rg_vid v = node->op == RG_OP_REDUCE ? node->in[0] : group->item[i];
         rg_type there = fu->graph->value[v].type;
         bool channels = there.dim[3] == type.dim[3] || there.dim[3] == 1 || type.dim[3] == 1;
@@ -321,28 +239,29 @@ static bool map_space(const rg_fusion *fu, const rg_group *group, rg_type type) 
     return true;
 }
 
-static bool shares_leaf(place_state *st, const rg_group *group) {
+static bool shares_leaf(rg_fuse_state *st, const rg_group *group) {
     for (int32_t i = 0; i < group->count; i++) {
         bool acc;
-        collect_inputs(st->fu, def_of(st->fu, group->item[i]), -1, &st->others, &acc);
+        rg_fuse_collect_inputs(st->fu, rg_fuse_def(st->fu, group->item[i]), -1, &st->others, &acc);
         for (int32_t a = 0; a < st->others.count; a++)
             for (int32_t b = 0; b < st->leaves.count; b++)
-                if (st->others.at[a] == st->leaves.at[b] && is_big(st->fu, st->others.at[a]))
+                if (st->others.at[a] == st->leaves.at[b] &&
+                    rg_fuse_is_big(st->fu, st->others.at[a]))
                     return true;
     }
     return false;
 }
 
 /* A map group over the same pixels that shares an operand; else a new one. */
-static rg_status find_map(place_state *st, const rg_node *node, rg_type type, int32_t *host) {
+static rg_status find_map(rg_fuse_state *st, const rg_node *node, rg_type type, int32_t *host) {
     rg_fusion *fu = st->fu;
     for (int32_t g = fu->group_count - 1; g >= 0; g--) {
         const rg_group *group = &fu->group[g];
         if (group->kind != RG_K_MAP || !map_space(fu, group, type)) continue;
         bool ok, acc;
-        RG_TRY(fits(st, node, g, false, &ok));
+        RG_TRY(rg_fuse_fits(st, node, g, false, &ok));
         if (!ok) continue;
-        collect_inputs(fu, node, g, &st->leaves, &acc);
+        rg_fuse_collect_inputs(fu, node, g, &st->leaves, &acc);
         if (acc || shares_leaf(st, group)) {
             *host = g;
             return RG_OK;
@@ -355,18 +274,18 @@ static int32_t channels(const rg_fusion *fu, rg_vid v) {
     return fu->graph->value[v].type.dim[3];
 }
 
-static rg_status find_vec(place_state *st, rg_vid v, int32_t *host) {
+static rg_status find_vec(rg_fuse_state *st, rg_vid v, int32_t *host) {
     rg_fusion *fu = st->fu;
-    const rg_node *node = def_of(fu, v);
+    const rg_node *node = rg_fuse_def(fu, v);
     for (int32_t g = fu->group_count - 1; g >= 0; g--) {
         const rg_group *group = &fu->group[g];
         if (group->kind != RG_K_VEC || channels(fu, group->item[0]) != channels(fu, v)) continue;
         bool ok;
         if (node->op == RG_OP_REDUCE) {
-            RG_TRY(search_begin(st->ctx, &st->search, fu, g, -1));
-            ok = !visit_group(&st->search, fu->home[v].part);
+            RG_TRY(rg_fuse_search_begin(st->ctx, &st->search, fu, g, -1));
+            ok = !rg_fuse_needs_group(&st->search, fu->home[v].part);
         } else {
-            RG_TRY(fits(st, node, g, false, &ok));
+            RG_TRY(rg_fuse_fits(st, node, g, false, &ok));
         }
         if (ok) {
             *host = g;
@@ -381,7 +300,7 @@ static rg_status find_vec(place_state *st, rg_vid v, int32_t *host) {
 /* Arithmetic as bytes: a plain operation on an element costs about a twentieth of moving a float, a
  * transcendental half a float. */
 static double tree_cost(const rg_fusion *fu, rg_vid v) {
-    const rg_node *node = def_of(fu, v);
+    const rg_node *node = rg_fuse_def(fu, v);
     if (!node || fu->home[v].group >= 0 || node->op != RG_OP_POINTWISE) return 0;
     double cost = 0;
     for (int32_t i = 0; i < node->attr.expr.count; i++) {
@@ -396,12 +315,13 @@ static double tree_cost(const rg_fusion *fu, rg_vid v) {
 
 /* Bytes that reader n loads more if v is inlined into it instead of nothing: v's leaves less what n
  * reads anyway. */
-static double extra_bytes(place_state *st, rg_vid v, const rg_node *reader, const leaf_set *own) {
+static double extra_bytes(rg_fuse_state *st, rg_vid v, const rg_node *reader,
+                          const rg_fuse_leaves *own) {
     bool acc = false;
     st->others.count = 0;
     if (!is_anchor(reader))
         for (int32_t i = 0; i < reader->in_count; i++)
-            if (reader->in[i] != v) collect(st->fu, reader->in[i], -1, &st->others, &acc);
+            if (reader->in[i] != v) rg_fuse_collect(st->fu, reader->in[i], -1, &st->others, &acc);
     double bytes = 0;
     for (int32_t i = 0; i < own->count; i++) {
         bool there = false;
@@ -425,9 +345,9 @@ static bool rides_along(const rg_fusion *fu, const rg_node *reader) {
 /* Is v made of a reduction over its own channels (a softmax)? Then it is formed where the reduction
  * is. */
 static bool follows_row(const rg_fusion *fu, rg_vid v) {
-    const rg_node *node = def_of(fu, v);
+    const rg_node *node = rg_fuse_def(fu, v);
     for (int32_t i = 0; i < node->in_count; i++) {
-        const rg_node *in = def_of(fu, node->in[i]);
+        const rg_node *in = rg_fuse_def(fu, node->in[i]);
         if (in && rg_fuse_is_row_reduce(in)) return true;
     }
     return false;
@@ -462,8 +382,8 @@ typedef struct host {
     int32_t group;
 } host;
 
-static rg_status find_host(place_state *st, rg_vid v, host *found) {
-    const rg_node *node = def_of(st->fu, v);
+static rg_status find_host(rg_fuse_state *st, rg_vid v, host *found) {
+    const rg_node *node = rg_fuse_def(st->fu, v);
     rg_type type = st->fu->graph->value[v].type;
     *found = (host){RG_SITE_EPILOGUE, -1};
     RG_TRY(find_epilogue(st, node, type, &found->group));
@@ -476,14 +396,14 @@ static rg_status find_host(place_state *st, rg_vid v, host *found) {
 
 /* Fills in both costs of v, per image. A write counts twice: the cache line is read before it is
  * written. */
-static rg_status weigh(place_state *st, rg_vid v, const host *found) {
+static rg_status weigh(rg_fuse_state *st, rg_vid v, const host *found) {
     rg_fusion *fu = st->fu;
     rg_home *home = &fu->home[v];
-    const rg_node *node = def_of(fu, v);
-    leaf_set own = {RG_NEW_ARRAY(st->ctx->arena, rg_vid, fu->graph->value_count + 1), 0};
+    const rg_node *node = rg_fuse_def(fu, v);
+    rg_fuse_leaves own = {RG_NEW_ARRAY(st->ctx->arena, rg_vid, fu->graph->value_count + 1), 0};
     if (!own.at) return rg_nomem(st->ctx);
     bool acc = false;
-    for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], -1, &own, &acc);
+    for (int32_t i = 0; i < node->in_count; i++) rg_fuse_collect(fu, node->in[i], -1, &own, &acc);
     double size = bytes_of(fu, v), leaves = 0, arithmetic = tree_cost(fu, v), raw = 0;
     for (int32_t i = 0; i < own.count; i++) {
         leaves += bytes_of(fu, own.at[i]);
@@ -506,11 +426,11 @@ static rg_status weigh(place_state *st, rg_vid v, const host *found) {
     return RG_OK;
 }
 
-static rg_status settle(place_state *st, rg_vid v, const host *found, const char *why) {
+static rg_status settle(rg_fuse_state *st, rg_vid v, const host *found, const char *why) {
     rg_fusion *fu = st->fu;
     int32_t g = found->group;
     if (found->site == RG_SITE_MAP)
-        RG_TRY(find_map(st, def_of(fu, v), fu->graph->value[v].type, &g));
+        RG_TRY(find_map(st, rg_fuse_def(fu, v), fu->graph->value[v].type, &g));
     rg_home *home = &fu->home[v];
     home->site = found->site;
     home->group = g;
@@ -518,9 +438,14 @@ static rg_status settle(place_state *st, rg_vid v, const host *found, const char
     return add_item(st->ctx, fu, g, v);
 }
 
-static rg_status place_pointwise(place_state *st, rg_vid v) {
+static rg_status place_pointwise(rg_fuse_state *st, rg_vid v) {
     rg_fusion *fu = st->fu;
     rg_home *home = &fu->home[v];
+    int32_t sum = joined_group(fu, rg_fuse_def(fu, v));
+    if (sum >= 0) {
+        host there = {RG_SITE_EPILOGUE, sum};
+        return settle(st, v, &there, "two contractions in one accumulator");
+    }
     const char *must = must_store(fu, v);
     if (!must && rides_into_one(fu, v)) {
         home->why = "one reader, which makes it on the way";
@@ -539,7 +464,7 @@ static rg_status place_pointwise(place_state *st, rg_vid v) {
 
 /* ---- sums and channel maths ---- */
 
-static rg_status place_vec(place_state *st, rg_vid v) {
+static rg_status place_vec(rg_fuse_state *st, rg_vid v) {
     int32_t g;
     RG_TRY(find_vec(st, v, &g));
     rg_home *home = &st->fu->home[v];
@@ -549,7 +474,7 @@ static rg_status place_vec(place_state *st, rg_vid v) {
     return add_item(st->ctx, st->fu, g, v);
 }
 
-static rg_status place_sum(place_state *st, const rg_node *node) {
+static rg_status place_sum(rg_fuse_state *st, const rg_node *node) {
     rg_fusion *fu = st->fu;
     int32_t g;
     rg_type type = fu->graph->value[node->in[0]].type;
@@ -563,7 +488,7 @@ static rg_status place_sum(place_state *st, const rg_node *node) {
     return RG_OK;
 }
 
-static rg_status place_reduce(place_state *st, const rg_node *node) {
+static rg_status place_reduce(rg_fuse_state *st, const rg_node *node) {
     rg_fusion *fu = st->fu;
     if (rg_fuse_is_channel_sum(fu->graph, node)) return place_sum(st, node);
     rg_type type = fu->graph->value[node->in[0]].type, out = fu->graph->value[node->out[0]].type;
@@ -583,11 +508,11 @@ static rg_status place_reduce(place_state *st, const rg_node *node) {
     return add_item(st->ctx, fu, g, node->out[0]);
 }
 
-static rg_status place(place_state *st, const rg_node *node) {
+static rg_status place(rg_fuse_state *st, const rg_node *node) {
     if (node->op == RG_OP_REDUCE) return place_reduce(st, node);
     if (node->op != RG_OP_POINTWISE) return RG_OK;
-    return is_big(st->fu, node->out[0]) ? place_pointwise(st, node->out[0])
-                                        : place_vec(st, node->out[0]);
+    return rg_fuse_is_big(st->fu, node->out[0]) ? place_pointwise(st, node->out[0])
+                                                : place_vec(st, node->out[0]);
 }
 
 rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) {
@@ -596,7 +521,7 @@ rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) {
     fu->graph = graph;
     RG_TRY(index_users(ctx, fu));
     RG_TRY(make_anchor_groups(ctx, fu));
-    place_state st = {.ctx = ctx, .fu = fu};
+    rg_fuse_state st = {.ctx = ctx, .fu = fu};
     st.leaves.at = RG_NEW_ARRAY(ctx->arena, rg_vid, graph->value_count + 1);
     st.others.at = RG_NEW_ARRAY(ctx->arena, rg_vid, graph->value_count + 1);
     if (!st.leaves.at || !st.others.at) return rg_nomem(ctx);

@@ -4,11 +4,12 @@
  * A group becomes one kernel. Anchored groups (a contraction or a window) are there from the start.
  * Then each value, in order, is placed:
  *
- *   element-wise   inlined into its readers, or stored, by the bytes and the arithmetic that each
- * costs; a stored one lives in the epilogue of the anchor whose result it is made of, else in the
- * prologue of a convolution that reads all of it, else in a map kernel sums           partial sums
- * in the epilogue that makes the summed value, else in a map kernel; gathered by a vec kernel
- *   channel maths  in vec kernels, as many together as order allows
+ * - element-wise: inlined into its readers, or stored, by the bytes and the arithmetic that each
+ *   costs; a stored one lives in the epilogue of the anchor whose result it is made of, else in the
+ *   prologue of a convolution that reads all of it, else in a map kernel
+ * - sums: partial sums in the epilogue that makes the summed value, else in a map kernel; gathered
+ *   by a vec kernel
+ * - channel maths: in vec kernels, as many together as order allows
  *
  * Placing a value must leave the groups acyclic: that is looked at each time. */
 #ifndef RG_FUSE_H
@@ -41,6 +42,7 @@ typedef struct rg_home {
 typedef struct rg_group {
     rg_kkind kind;
     rg_nid anchor; /* -1: none */
+    rg_nid joined; /* a second contraction that adds into the anchor's accumulator; -1: none */
     int32_t count, capacity;
     rg_vid *item; /* values placed here, in order (for sums over N placed in an epilogue or map: the
                      reduce's first output) */
@@ -53,6 +55,7 @@ typedef struct rg_fusion {
     rg_group *group;
     int32_t **user; /* by value: the nodes that read it */
     int32_t *user_count;
+    rg_nid *joins;     /* by node: the contraction into whose accumulator it adds; -1: its own */
     bool *is_result; /* by value */
 } rg_fusion;
 

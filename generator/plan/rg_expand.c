@@ -120,9 +120,9 @@ static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *for
 
 /* Points a convolution's weight argument at the form that its variant wants, and has that form
  * made. */
-static rg_status bind_weights(rg_planner *pl, rg_launch *launch) {
+static rg_status bind_weights(rg_planner *pl, int32_t index, int32_t w) {
+    rg_launch *launch = &pl->out->launch[index];
     const rg_candidate *pick = &launch->candidate[0];
-    int32_t w = launch->desc.contr[0].w_arg;
     uint32_t master = launch->buffer[w];
     const rg_pbuffer *mb = &pl->out->buffer[master];
     rg_karg from = {.layout = RG_LAYOUT_WEIGHT,
@@ -283,7 +283,9 @@ static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g) {
     RG_TRY(select_variant(pl, launch));
     tell_parts(launch);
     RG_TRY(bind_all(pl, launch, p, &frozen));
-    if (launch->desc.kind == RG_K_CONV) RG_TRY(bind_weights(pl, launch));
+    int32_t contractions = launch->desc.kind == RG_K_CONV ? launch->desc.contr_count : 0;
+    for (int32_t i = 0; i < contractions; i++) /* each may append launches and move them all */
+        RG_TRY(bind_weights(pl, index, pl->out->launch[index].desc.contr[i].w_arg));
     return split_wgrad(pl, index);
 }
 

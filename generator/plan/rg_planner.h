@@ -67,13 +67,12 @@ typedef struct rg_planner {
     rg_tpl *tpl;
     const rg_target *target;
     rg_planned *out;
-    const rg_graph *table;  /* whose parameter table is the plan's */
-    uint32_t *param_buffer; /* by row of the graph's table: PARAM or STATE buffer */
-    uint32_t *grad_buffer;  /* by row: GRAD buffer, UINT32_MAX for states */
-    uint32_t flat[4];       /* whole arenas PARAM, GRAD, MOMENT1, MOMENT2 as runs */
-    uint32_t
-        *value_buffer[RG_PP_COUNT];     /* by value of each program's graph; UINT32_MAX: none yet */
-    uint32_t *part_buffer[RG_PP_COUNT]; /* by value: partial sums */
+    const rg_graph *table;               /* whose parameter table is the plan's */
+    uint32_t *param_buffer;              /* by row of the graph's table: PARAM or STATE buffer */
+    uint32_t *grad_buffer;               /* by row: GRAD buffer, UINT32_MAX for states */
+    uint32_t flat[4];                    /* whole arenas PARAM, GRAD, MOMENT1, MOMENT2 as runs */
+    uint32_t *value_buffer[RG_PP_COUNT]; /* by value of the program; UINT32_MAX: none yet */
+    uint32_t *part_buffer[RG_PP_COUNT];  /* by value: partial sums */
     rg_plan_io io;
 } rg_planner;
 

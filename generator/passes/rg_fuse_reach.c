@@ -1,0 +1,110 @@
+#include "rg_fuse_reach.h"
+
+#include <string.h>
+
+/* ---- order between groups ---- */
+
+static bool visit_inputs(rg_fuse_search *s, const rg_node *node) {
+    for (int32_t i = 0; i < node->in_count; i++)
+        if (rg_fuse_needs_value(s, node->in[i])) return true;
+    return false;
+}
+
+bool rg_fuse_needs_group(rg_fuse_search *s, int32_t g) {
+    if (g < 0) return false;
+    if (g == s->group) return true;
+    if (s->seen_group[g]) return false;
+    s->seen_group[g] = true;
+    const rg_group *group = &s->fu->group[g];
+    if (group->anchor >= 0 && visit_inputs(s, &s->fu->graph->node[group->anchor])) return true;
+    if (group->joined >= 0 && visit_inputs(s, &s->fu->graph->node[group->joined])) return true;
+    for (int32_t i = 0; i < group->count; i++) {
+        const rg_node *node = rg_fuse_def(s->fu, group->item[i]);
+        /* a gathered sum needs its parts; the parts themselves (in the group that leaves them) need
+         * the summed value */
+        int32_t part = s->fu->home[group->item[i]].part;
+        if (part >= 0 && part != g) {
+            if (rg_fuse_needs_group(s, part)) return true;
+        } else if (visit_inputs(s, node)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool rg_fuse_needs_value(rg_fuse_search *s, rg_vid v) {
+    if (v == s->value) return true;
+    if (s->seen_value[v]) return false;
+    s->seen_value[v] = true;
+    const rg_home *home = &s->fu->home[v];
+    if (home->group >= 0 && rg_fuse_needs_group(s, home->group)) return true;
+    if (home->part >= 0 && rg_fuse_needs_group(s, home->part)) return true;
+    const rg_node *node = rg_fuse_def(s->fu, v);
+    return home->group < 0 && node && visit_inputs(s, node);
+}
+
+rg_status rg_fuse_search_begin(rg_ctx *ctx, rg_fuse_search *s, const rg_fusion *fu, int32_t group,
+                               rg_vid value) {
+    if (!s->seen_value) {
+        s->seen_value = RG_NEW_ARRAY(ctx->arena, bool, fu->graph->value_count + 1);
+        s->seen_group = RG_NEW_ARRAY(ctx->arena, bool, fu->graph->value_count * 4 + 64);
+        if (!s->seen_value || !s->seen_group) return rg_nomem(ctx);
+    }
+    memset(s->seen_value, 0, (size_t)fu->graph->value_count);
+    memset(s->seen_group, 0, (size_t)fu->group_count);
+    s->fu = fu;
+    s->group = group;
+    s->value = value;
+    return RG_OK;
+}
+
+/* ---- trees seen from a group ---- */
+
+static void add_leaf(rg_fuse_leaves *set, rg_vid v) {
+    for (int32_t i = 0; i < set->count; i++)
+        if (set->at[i] == v) return;
+    set->at[set->count++] = v;
+}
+
+/* May `v` be used inside group g's epilogue (or map, or vec) without going through memory? */
+static bool is_internal(const rg_fusion *fu, rg_vid v, int32_t g) {
+    if (g < 0) return false;
+    const rg_home *home = &fu->home[v];
+    if (home->group != g || home->site == RG_SITE_PROLOGUE) return false;
+    const rg_node *node = rg_fuse_def(fu, v);
+    if (node->op != RG_OP_REDUCE) return true;
+    if (fu->group[g].kind == RG_K_VEC) return true;
+    return rg_fuse_is_row_reduce(node);
+}
+
+void rg_fuse_collect(const rg_fusion *fu, rg_vid v, int32_t g, rg_fuse_leaves *set, bool *acc) {
+    if (is_internal(fu, v, g)) {
+        *acc = true;
+        return;
+    }
+    const rg_node *node = rg_fuse_def(fu, v);
+    if (!node || fu->home[v].group >= 0) {
+        add_leaf(set, v);
+        return;
+    }
+    for (int32_t i = 0; i < node->in_count; i++) rg_fuse_collect(fu, node->in[i], g, set, acc);
+}
+
+void rg_fuse_collect_inputs(const rg_fusion *fu, const rg_node *node, int32_t g,
+                            rg_fuse_leaves *set, bool *acc) {
+    set->count = 0;
+    *acc = false;
+    for (int32_t i = 0; i < node->in_count; i++) rg_fuse_collect(fu, node->in[i], g, set, acc);
+}
+
+rg_status rg_fuse_fits(rg_fuse_state *st, const rg_node *node, int32_t g, bool must_touch,
+                       bool *ok) {
+    bool acc;
+    rg_fuse_collect_inputs(st->fu, node, g, &st->leaves, &acc);
+    *ok = acc || !must_touch;
+    if (!*ok) return RG_OK;
+    RG_TRY(rg_fuse_search_begin(st->ctx, &st->search, st->fu, g, -1));
+    for (int32_t i = 0; *ok && i < st->leaves.count; i++)
+        *ok = !rg_fuse_needs_value(&st->search, st->leaves.at[i]);
+    return RG_OK;
+}
