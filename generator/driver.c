@@ -127,6 +127,7 @@ static void dump_planned(const rg_job *job, bool complete) {
 
 static rg_status set_target(rg_job *job) {
     const char *isa = job->cli->isa;
+    if (strcmp(job->cli->target, "cuda") == 0) return rg_job_cuda_open(job);
     if (strcmp(isa, "native") == 0) isa = rg_cpu_native_isa();
     if (!isa)
         return rg_fail(job->ctx, RG_E_UNSUPPORTED,
@@ -209,6 +210,7 @@ static rg_status emit_all(rg_job *job) {
 
 rg_status rg_job_build(rg_job *job) {
     RG_TRY(emit_all(job));
+    if (job->cuda) return rg_job_cuda_build(job);
     rg_report report;
     rg_report_init(&report, stdout, stderr, job->cli->quiet);
     rg_cpu_options options = {.isa = job->target.isa,
@@ -227,6 +229,19 @@ rg_status rg_job_build(rg_job *job) {
 void rg_job_close(rg_job *job) {
     if (job->library) rg_cpu_close(job->library);
     if (job->tpl) rg_tpl_close(job->tpl);
+    rg_job_cuda_close(job);
+}
+
+rg_status rg_job_exec(rg_job *job, rg_exec **exec) {
+    if (job->cuda) return rg_job_cuda_exec(job, exec);
+    return rg_exec_new(job->ctx, &job->planned.plan, job->kernel, rg_job_threads(job), exec);
+}
+
+rg_status rg_job_check(rg_job *job, const rg_launch *launch, int32_t live, uint64_t seed,
+                       rg_harness_result *result) {
+    if (job->cuda) return rg_job_cuda_check(job, launch, live, seed, result);
+    rg_cpu_kernel kernel = job->kernel[rg_job_kernel_of(job, launch)];
+    return rg_harness_check(job->ctx, &launch->desc, kernel, live, seed, result);
 }
 
 int rg_job_threads(const rg_job *job) {

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "rg_device_cpu.h"
+#include "rg_harness.h"
 #include "rg_planner.h"
 #include "rg_spec.h"
 #include "rg_train.h"
@@ -13,10 +14,11 @@ typedef struct rg_cli {
     const char *command; /* "build" where none is given */
     const char *spec;
     const char *target, *device, *isa, *data, *init, *save, *out, *dump, *cc, *cache, *only;
+    const char *arch, *cuda_path;
     int threads; /* 0: as many as processors */
     uint64_t seed, steps;
     uint32_t epochs, batch; /* 0: the spec's */
-    bool seed_given, no_shuffle, json, quiet, step_only, sanitize;
+    bool seed_given, no_shuffle, json, quiet, step_only, sanitize, stream;
     int optimise;
 } rg_cli;
 
@@ -36,6 +38,7 @@ typedef struct rg_job {
     rg_cpu_kernel *kernel; /* by plan kernel */
     rg_cpu_source *source; /* by plan kernel */
     rg_cpu_stats stats;
+    struct rg_job_cuda *cuda; /* NULL: another target (driver_cuda.c) */
 } rg_job;
 
 /* Options. RG_E_USAGE with one line for each mistake. */
@@ -51,6 +54,24 @@ void rg_job_close(rg_job *job);
 int rg_job_threads(const rg_job *job);
 /* The kernel of the plan that a launch runs. */
 uint32_t rg_job_kernel_of(const rg_job *job, const rg_launch *launch);
+
+/* What executes the plan's programs on the device that is wanted. Owner: caller, rg_exec_free. */
+rg_status rg_job_exec(rg_job *job, rg_exec **exec) RG_CHECKED;
+/* One kernel of the plan, as built, against the interpreter. */
+rg_status rg_job_check(rg_job *job, const rg_launch *launch, int32_t live, uint64_t seed,
+                       rg_harness_result *result) RG_CHECKED;
+
+/* The same for the CUDA target (driver_cuda.c). open: libraries, device, architecture and
+ * job->target; only what the command needs is looked for. write: cubins beside the sources. print:
+ * the compiler's report of each kernel. */
+rg_status rg_job_cuda_open(rg_job *job) RG_CHECKED;
+void rg_job_cuda_close(rg_job *job);
+rg_status rg_job_cuda_build(rg_job *job) RG_CHECKED;
+rg_status rg_job_cuda_write(rg_job *job, const char *folder) RG_CHECKED;
+rg_status rg_job_cuda_exec(rg_job *job, rg_exec **exec) RG_CHECKED;
+rg_status rg_job_cuda_check(rg_job *job, const rg_launch *launch, int32_t live, uint64_t seed,
+                            rg_harness_result *result) RG_CHECKED;
+void rg_job_cuda_print(const rg_job *job);
 
 /* The commands. */
 rg_status rg_command_build(rg_job *job) RG_CHECKED;

@@ -16,9 +16,14 @@ const char *rg_cli_usage(void) {
            "timed\n"
            "       resgen explain SPEC.lua [options]  each value: fused into what, or why not\n"
            "\n"
-           "  --target=cpu               what is generated\n"
+           "  --target=cpu|cuda          what is generated\n"
            "  --device=cpu|reference     what runs: kernels, or the graph's interpreter in double "
            "precision\n"
+           "  --device=cuda[:N]|emulate  target cuda: a GPU, or kernels checked on this processor\n"
+           "  --arch=sm_90|native        target cuda: the architecture (the device's own)\n"
+           "  --cuda-path=DIR            where libcuda and libnvrtc are looked for first\n"
+           "  --stream                   target cuda: kernel by kernel instead of graphs, for "
+           "debugging\n"
            "  --isa=avx2|avx512|native   instruction set of the kernels (native)\n"
            "  --threads=N                threads (as many as processors)\n"
            "  --data=DIR|synthetic       CIFAR-10 in its binary version, or made-up images\n"
@@ -53,6 +58,9 @@ static const option_row rows[] = {
     {"target", OPT_TEXT, AT(target), 0, 0},
     {"device", OPT_TEXT, AT(device), 0, 0},
     {"isa", OPT_TEXT, AT(isa), 0, 0},
+    {"arch", OPT_TEXT, AT(arch), 0, 0},
+    {"cuda-path", OPT_TEXT, AT(cuda_path), 0, 0},
+    {"stream", OPT_FLAG, AT(stream), 0, 0},
     {"data", OPT_TEXT, AT(data), 0, 0},
     {"init", OPT_TEXT, AT(init), 0, 0},
     {"save", OPT_TEXT, AT(save), 0, 0},
@@ -111,9 +119,32 @@ static bool one_of(const char *text, const char *const *list) {
     return false;
 }
 
+static bool is_cuda_device(const char *device) {
+    return strcmp(device, "emulate") == 0 || strcmp(device, "cuda") == 0 ||
+           strncmp(device, "cuda:", 5) == 0;
+}
+
+/* What is generated and what it runs on; either follows from the other. */
+static rg_status settle_device(rg_ctx *ctx, rg_cli *cli) {
+    static const char *const targets[] = {"cpu", "cuda", NULL}, *const devices[] = {
+                                                                    "cpu", "reference", NULL};
+    if (cli->target && !one_of(cli->target, targets))
+        return rg_fail(ctx, RG_E_USAGE, "--target=%s: expected cpu or cuda", cli->target);
+    if (cli->device && !one_of(cli->device, devices) && !is_cuda_device(cli->device))
+        return rg_fail(ctx, RG_E_USAGE,
+                       "--device=%s: expected cpu, reference, cuda, cuda:N or emulate",
+                       cli->device);
+    bool gpu = cli->device && is_cuda_device(cli->device);
+    if (!cli->target) cli->target = gpu ? "cuda" : "cpu";
+    if (!cli->device) cli->device = cli->target;
+    gpu = is_cuda_device(cli->device);
+    if (strcmp(cli->device, "reference") == 0 || gpu == (strcmp(cli->target, "cuda") == 0))
+        return RG_OK;
+    return rg_fail(ctx, RG_E_USAGE, "--target=%s does not run on --device=%s", cli->target,
+                   cli->device);
+}
+
 static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
-    static const char *const targets[] = {"cpu", NULL}, *const devices[] = {"cpu", "reference",
-                                                                            NULL};
     static const char *const isas[] = {"avx2", "avx512", "native", NULL};
     static const char *const commands[] = {"build", "train",   "eval", "verify",
                                            "bench", "explain", NULL};
@@ -125,10 +156,6 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     if (!cli->spec)
         return rg_fail(ctx, RG_E_USAGE,
                        "no spec: expected a .lua file (specs/resnet18_cifar.lua is one)");
-    if (!one_of(cli->target, targets))
-        return rg_fail(ctx, RG_E_USAGE, "--target=%s: expected cpu", cli->target);
-    if (!one_of(cli->device, devices))
-        return rg_fail(ctx, RG_E_USAGE, "--device=%s: expected cpu or reference", cli->device);
     if (!one_of(cli->isa, isas))
         return rg_fail(ctx, RG_E_USAGE, "--isa=%s: expected avx2, avx512 or native", cli->isa);
     if (cli->dump && !one_of(cli->dump, stages))
@@ -156,8 +183,7 @@ static rg_status take_words(rg_ctx *ctx, rg_cli *cli, int argc, char **argv) {
 }
 
 rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
-    *cli = (rg_cli){
-        .command = "build", .target = "cpu", .device = "cpu", .isa = "native", .optimise = 3};
+    *cli = (rg_cli){.command = "build", .isa = "native", .optimise = 3};
     struct option table[ROWS + 1];
     memset(table, 0, sizeof table);
     for (int i = 0; i < ROWS; i++)
@@ -172,5 +198,6 @@ rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
         RG_TRY(put_option(ctx, cli, &rows[code - 1], optarg));
     }
     RG_TRY(take_words(ctx, cli, argc, argv));
+    RG_TRY(settle_device(ctx, cli));
     return check_choices(ctx, cli);
 }

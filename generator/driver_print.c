@@ -103,7 +103,10 @@ static void print_summary(const rg_job *job, const char *folder) {
     printf("activations        %.1f MB, lower bound %.1f MB\n",
            (double)plan->arena_bytes[RG_ARENA_WORK] / 1e6, (double)plan->work_lower_bound / 1e6);
     printf("all arenas         %.1f MB\n", (double)all_arenas(plan) / 1e6);
-    printf("instruction set    %s\n", job->target.isa);
+    if (job->cuda)
+        printf("architecture       sm_%d\n", job->target.arch);
+    else
+        printf("instruction set    %s\n", job->target.isa);
     printf("built              %d compiled, %d from the cache, %.1f s\n", job->stats.compiled,
            job->stats.cached, job->stats.seconds);
     if (job->stats.note) printf("note               %s\n", job->stats.note);
@@ -112,9 +115,17 @@ static void print_summary(const rg_job *job, const char *folder) {
 
 /* ---- the folder of sources ---- */
 
+static const char *ending(const rg_job *job) {
+    return job->cuda ? ".cu" : ".c";
+}
+
 static rg_status write_manifest(rg_job *job, const char *folder) {
     rg_text text = {0};
-    rg_text_add(&text, "spec %s\ntarget cpu %s\n\n", job->cli->spec, job->target.isa);
+    rg_text_add(&text, "spec %s\ntarget %s ", job->cli->spec, job->target.name);
+    if (job->cuda)
+        rg_text_add(&text, "sm_%d\n\n", job->target.arch);
+    else
+        rg_text_add(&text, "%s\n\n", job->target.isa);
     for (int32_t i = 0; i < job->planned.launch_count; i++) {
         const rg_launch *launch = &job->planned.launch[i];
         static const char *const program[] = {
@@ -122,8 +133,8 @@ static rg_status write_manifest(rg_job *job, const char *folder) {
             RG_PLAN_PROGRAM_LIST(X)
 #undef X
         };
-        rg_text_add(&text, "%-7s %-4d %s.c  %s\n", program[launch->program], launch->phase,
-                    launch->name.symbol, launch->label);
+        rg_text_add(&text, "%-7s %-4d %s%s  %s\n", program[launch->program], launch->phase,
+                    launch->name.symbol, ending(job), launch->label);
     }
     char *path = rg_arena_printf(job->ctx->arena, "%s/MANIFEST", folder);
     rg_status status = text.failed || !path ? rg_nomem(job->ctx)
@@ -140,10 +151,12 @@ static rg_status write_sources(rg_job *job, const char **folder) {
     RG_TRY(rg_file_mkdirs(job->ctx, *folder));
     for (uint32_t i = 0; i < job->planned.plan.kernel_count; i++) {
         const rg_cpu_source *source = &job->source[i];
-        char *path = rg_arena_printf(job->ctx->arena, "%s/%s.c", *folder, source->symbol);
+        char *path =
+            rg_arena_printf(job->ctx->arena, "%s/%s%s", *folder, source->symbol, ending(job));
         if (!path) return rg_nomem(job->ctx);
         RG_TRY(rg_file_write(job->ctx, path, source->source, strlen(source->source)));
     }
+    if (job->cuda) RG_TRY(rg_job_cuda_write(job, *folder));
     return write_manifest(job, *folder);
 }
 
@@ -153,6 +166,7 @@ rg_status rg_command_build(rg_job *job) {
     RG_TRY(write_sources(job, &folder));
     if (job->cli->quiet) return RG_OK;
     print_layers(job);
+    if (job->cuda) rg_job_cuda_print(job);
     print_summary(job, folder);
     return RG_OK;
 }

@@ -79,7 +79,7 @@ static void print_build(const rg_job *job) {
 static rg_status start(rg_job *job, rg_exec **exec, uint64_t *steps) {
     RG_TRY(rg_job_build(job));
     print_build(job);
-    RG_TRY(rg_exec_new(job->ctx, &job->planned.plan, job->kernel, rg_job_threads(job), exec));
+    RG_TRY(rg_job_exec(job, exec));
     rg_params_init(*exec, job->spec->seed);
     return job->cli->init ? rg_params_load(job->ctx, *exec, job->cli->init, steps) : RG_OK;
 }

@@ -1,4 +1,5 @@
-/* Lines and a progress line for people: finished lines to one stream, progress to a terminal and never into a pipe. */
+/* Lines and a progress line for people: finished lines to one stream, progress to a terminal and
+ * never into a pipe. */
 #ifndef RG_REPORT_H
 #define RG_REPORT_H
 
@@ -8,14 +9,15 @@
 
 typedef struct rg_report {
     FILE *out, *err;
-    bool live;       /* `err` is a terminal: a progress line is kept there */
-    bool shown;      /* a progress line stands there now */
-    double last;     /* when it was written, in seconds */
+    bool live;   /* `err` is a terminal: a progress line is kept there */
+    bool shown;  /* a progress line stands there now */
+    double last; /* when it was written, in seconds */
 } rg_report;
 
 /* `quiet`: no progress line. */
 void rg_report_init(rg_report *report, FILE *out, FILE *err, bool quiet);
-/* A finished line; the progress line is erased first. These three fit rg_train_options (user: the rg_report). */
+/* A finished line; the progress line is erased first. These three fit rg_train_options (user: the
+ * rg_report). */
 void rg_report_line(void *user, const char *text);
 /* At most ten times a second. */
 void rg_report_progress(void *user, const rg_progress *progress);

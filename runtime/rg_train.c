@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define NOTHING_FILLED UINT64_MAX
+
 /* A set that is gone through in batches. */
 typedef struct train_source {
     const rg_dataset *set;
@@ -26,6 +28,7 @@ typedef struct train_state {
     train_source train, valid;
     uint64_t steps;     /* all of them */
     uint64_t last_step; /* where to stop; UINT64_MAX: nowhere */
+    uint64_t filled;    /* the batch in the image buffer, by its first image */
 } train_state;
 
 static double now_seconds(void) {
@@ -66,14 +69,17 @@ static int32_t live_images(const train_source *source, uint64_t first, uint32_t 
     return (int32_t)(left < batch ? left : batch);
 }
 
-/* Takes what a grad or eval program has left. Returns the loss. */
-static double take_results(rg_exec *exec, int32_t live, train_sums *sums) {
+/* Takes what a grad or eval program has left, once it is done. */
+static rg_status take_results(rg_ctx *ctx, rg_exec *exec, int32_t live, train_sums *sums,
+                              double *loss) {
     const rg_plan *plan = rg_exec_plan(exec);
-    double loss = rg_exec_buffer(exec, plan->io.loss)[0];
-    sums->loss += loss * live;
+    RG_TRY(rg_exec_fetch(ctx, exec, plan->io.loss));
+    RG_TRY(rg_exec_fetch(ctx, exec, plan->io.correct));
+    *loss = rg_exec_buffer(exec, plan->io.loss)[0];
+    sums->loss += *loss * live;
     sums->correct += rg_exec_buffer(exec, plan->io.correct)[0];
     sums->images += (uint64_t)live;
-    return loss;
+    return RG_OK;
 }
 
 /* ---- evaluation ---- */
@@ -83,15 +89,16 @@ static rg_status eval_source(rg_ctx *ctx, rg_exec *exec, const train_source *sou
     const rg_plan *plan = rg_exec_plan(exec);
     uint32_t batch = plan->data.eval_batch;
     train_sums sums = {0};
+    double batch_loss;
     rg_ctrl ctrl = rg_exec_ctrl(plan, (int32_t)batch, 1, 0);
-    rg_exec_run(exec, RG_PP_DERIVE, &ctrl); /* parameters or statistics have changed */
+    RG_TRY(rg_exec_run(ctx, exec, RG_PP_DERIVE, &ctrl)); /* parameters or statistics changed */
     for (uint64_t first = 0; first < source->set->count; first += batch) {
         if (is_stopped(stop)) return RG_E_INTERRUPTED; /* the caller says what was saved */
         int32_t live = live_images(source, first, batch);
         RG_TRY(rg_data_fill(ctx, exec, source->set, source->resize, source->order + first, live));
         ctrl = rg_exec_ctrl(plan, live, 1, 0);
-        rg_exec_run(exec, RG_PP_EVAL, &ctrl);
-        take_results(exec, live, &sums);
+        RG_TRY(rg_exec_run(ctx, exec, RG_PP_EVAL, &ctrl));
+        RG_TRY(take_results(ctx, exec, live, &sums, &batch_loss));
     }
     *loss = sums.loss / (double)sums.images;
     *accuracy = sums.correct / (double)sums.images;
@@ -172,22 +179,41 @@ static rg_status interrupt(train_state *state) {
 
 /* ---- steps and epochs ---- */
 
+static rg_status fill_batch(train_state *state, uint64_t first) {
+    const train_source *source = &state->train;
+    state->filled = first;
+    return rg_data_fill(state->ctx, state->exec, source->set, source->resize, source->order + first,
+                        live_images(source, first, state->plan->data.batch));
+}
+
+static rg_status check_loss(const train_state *state, const rg_progress *progress) {
+    if (isfinite(progress->loss)) return RG_OK;
+    return rg_fail(state->ctx, RG_E_NUMERIC,
+                   "loss is %s at epoch %u step %llu; try a smaller learning rate than %g",
+                   isnan(progress->loss) ? "nan" : "inf", progress->epoch,
+                   (unsigned long long)progress->step, state->plan->data.lr);
+}
+
+/* A device works through the whole step while the next batch is made here; on the host a loss that
+ * is not finite changes no parameter. */
 static rg_status train_step(train_state *state, uint64_t first, rg_progress *progress,
                             train_sums *sums) {
     const rg_plan_data *data = &state->plan->data;
-    const train_source *source = &state->train;
-    int32_t live = live_images(source, first, data->batch);
-    RG_TRY(rg_data_fill(state->ctx, state->exec, source->set, source->resize, source->order + first,
-                        live));
+    rg_ctx *ctx = state->ctx;
+    bool overlaps = rg_exec_overlaps(state->exec);
+    int32_t live = live_images(&state->train, first, data->batch);
+    uint64_t next = first + data->batch;
+    if (state->filled != first) RG_TRY(fill_batch(state, first));
     rg_ctrl ctrl = rg_exec_ctrl(state->plan, live, state->steps + 1, data->lr);
-    rg_exec_run(state->exec, RG_PP_GRAD, &ctrl);
-    progress->loss = take_results(state->exec, live, sums);
-    if (!isfinite(progress->loss))
-        return rg_fail(state->ctx, RG_E_NUMERIC,
-                       "loss is %s at epoch %u step %llu; try a smaller learning rate than %g",
-                       isnan(progress->loss) ? "nan" : "inf", progress->epoch,
-                       (unsigned long long)progress->step, data->lr);
-    rg_exec_run(state->exec, RG_PP_UPDATE, &ctrl);
+    RG_TRY(rg_exec_run(ctx, state->exec, RG_PP_GRAD, &ctrl));
+    if (overlaps) {
+        RG_TRY(rg_exec_run(ctx, state->exec, RG_PP_UPDATE, &ctrl));
+        bool more = next < state->train.set->count && state->steps + 1 < state->last_step;
+        if (more) RG_TRY(fill_batch(state, next));
+    }
+    RG_TRY(take_results(ctx, state->exec, live, sums, &progress->loss));
+    RG_TRY(check_loss(state, progress));
+    if (!overlaps) RG_TRY(rg_exec_run(ctx, state->exec, RG_PP_UPDATE, &ctrl));
     state->steps++;
     return RG_OK;
 }
@@ -200,6 +226,7 @@ static rg_status train_batches(train_state *state, uint32_t epoch, uint64_t step
     rg_progress progress = {.epoch = epoch,
                             .steps_per_epoch = (count + (uint64_t)batch - 1) / batch};
     double start = now_seconds();
+    state->filled = NOTHING_FILLED; /* another order, or the evaluation's batch */
     for (; step < progress.steps_per_epoch && state->steps < state->last_step; step++) {
         if ((*stopped = is_stopped(state->options->stop))) break;
         progress.step = step;
@@ -244,7 +271,7 @@ static rg_status train_epochs(train_state *state) {
     uint64_t per_epoch =
         (state->train.set->count + (uint64_t)state->plan->data.batch - 1) / state->plan->data.batch;
     rg_ctrl ctrl = rg_exec_ctrl(state->plan, (int32_t)state->plan->data.batch, 1, 0);
-    rg_exec_run(state->exec, RG_PP_DERIVE, &ctrl);
+    RG_TRY(rg_exec_run(state->ctx, state->exec, RG_PP_DERIVE, &ctrl));
     for (uint64_t epoch = state->steps / per_epoch, step = state->steps % per_epoch;
          epoch < state->options->epochs && state->steps < state->last_step; epoch++, step = 0)
         RG_TRY(train_epoch(state, (uint32_t)epoch, step));

@@ -1,4 +1,5 @@
-/* Training and evaluation over an rg_exec. Prints nothing: lines and numbers go to the caller (see rg_report.h). */
+/* Training and evaluation over an rg_exec. Prints nothing: lines and numbers go to the caller (see
+ * rg_report.h). */
 #ifndef RG_TRAIN_H
 #define RG_TRAIN_H
 
@@ -8,9 +9,9 @@
 
 /* One epoch: averages over images. */
 typedef struct rg_epoch {
-    uint32_t epoch;          /* from 0 */
-    uint64_t steps;          /* of the training so far */
-    uint64_t images;         /* trained in this epoch */
+    uint32_t epoch;  /* from 0 */
+    uint64_t steps;  /* of the training so far */
+    uint64_t images; /* trained in this epoch */
     double train_loss, train_acc;
     bool validated;
     double valid_loss, valid_acc;
@@ -29,25 +30,30 @@ typedef struct rg_train_options {
     const rg_dataset *train, *valid; /* valid may be NULL: no validation */
     uint32_t epochs;
     uint64_t steps;      /* no more than so many, 0: no limit */
-    uint64_t steps_done; /* before: parameters were loaded from a checkpoint of so many steps (they are not counted in `steps`) */
+    uint64_t steps_done; /* before: parameters were loaded from a checkpoint of so many steps (they
+                            are not counted in `steps`) */
     bool shuffle;
     uint64_t seed;
-    const char *save;    /* checkpoint, written after each epoch and when interrupted; NULL: none */
-    bool print_steps;    /* a line for each step */
+    const char *save; /* checkpoint, written after each epoch and when interrupted; NULL: none */
+    bool print_steps; /* a line for each step */
     const volatile sig_atomic_t *stop; /* not 0: finish the step, save, return; may be NULL */
-    void (*line)(void *user, const char *text); /* each finished line, without newline; these may be NULL */
+    void (*line)(void *user,
+                 const char *text); /* each finished line, without newline; these may be NULL */
     void (*progress)(void *user, const rg_progress *progress);
     void (*epoch)(void *user, const rg_epoch *epoch);
     void *user;
 } rg_train_options;
 
-/* Trains. The last, partial batch of an epoch is trained too. *steps_done is the number of all steps, those of the checkpoint included.
- * Errors: RG_E_NUMERIC when the loss is no longer finite (nothing is saved then); RG_E_INTERRUPTED after a stop, with the checkpoint saved. */
-rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options, uint64_t *steps_done) RG_CHECKED;
+/* Trains. The last, partial batch of an epoch is trained too. *steps_done is the number of all
+ * steps, those of the checkpoint included. Errors: RG_E_NUMERIC when the loss is no longer finite
+ * (nothing is saved then); RG_E_INTERRUPTED after a stop, with the checkpoint saved. */
+rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options,
+                   uint64_t *steps_done) RG_CHECKED;
 
-/* Loss and accuracy over a whole set, in its order. Errors: RG_E_INTERRUPTED when *stop (or NULL) is set. */
-rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set, const volatile sig_atomic_t *stop, double *loss,
-                  double *accuracy) RG_CHECKED;
+/* Loss and accuracy over a whole set, in its order. Errors: RG_E_INTERRUPTED when *stop (or NULL)
+ * is set. */
+rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set,
+                  const volatile sig_atomic_t *stop, double *loss, double *accuracy) RG_CHECKED;
 
 /* `[ 0] Train:(L=1.506980, Acc=0.449868), Valid:(L=1.119623, Acc=0.598596), T: 00:00:48` */
 void rg_epoch_format(const rg_epoch *epoch, char *text, size_t size);

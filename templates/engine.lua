@@ -69,7 +69,7 @@ end
 
 -- The head and those sections whose names the body, or a section that is pasted, mentions. A section may use earlier ones alone.
 local function prelude(body)
-    local head, list = sections(include("prelude_" .. t.name .. ".c.tpl"))
+    local head, list = sections(include(t.prelude))
     local names, pasted = {}, {}
     mark_names(body, names)
     for i = #list, 1, -1 do

@@ -3,6 +3,7 @@
 --   kind      the description's kind: "conv", "wgrad", "window", "map", "vec", "pack"
 --   name      the variant's name; it appears in the symbol of a convolution
 --   template  its file
+--   target    "cuda", or "cpu" where absent
 --   applies   function(k, t): true when it can compute the description
 --   plan      function(k, t): what it settles, a table with
 --               params           whole numbers by name, printed into the description
@@ -11,11 +12,13 @@
 --               parts_per_block  parts that its reductions over N, H, W leave, per image block (0: none)
 --               scratch_floats   private to a thread (0: none)
 --               complete         wgrad: false when it leaves PARTW; else true (true where absent)
---               cost_us          estimate at t.max_blocks image blocks and two threads
+--               cost_us          estimate at t.max_blocks image blocks and two threads (cuda: an H100)
+--               threads          cuda: of a block of threads, which is a tile
+--               shared_bytes     cuda: its dynamic shared memory
 --               weights          conv: "master", "turn", "wino", "winoturn"
 --               wino_m           Winograd's output tile
 --
--- k is the description without a variant; t is the target: name, isa, vector (floats), max_blocks, only, dgrad (the conv
+-- k is the description without a variant; t is the target: name, isa, vector (floats), arch, max_blocks, only, dgrad (the conv
 -- is a dgrad: its weights are the turned master). Indices in k start at 0, as in C.
 local rows = {}
 
@@ -113,6 +116,52 @@ row {
             scratch_floats = L.state_floats(k.site[0]) + L.state_floats(k.site[1]), cost_us = 1 + L.traffic_us(k),
         }
     end,
+}
+
+-- ---- CUDA ----
+
+row {
+    target = "cuda", kind = "conv", name = "ffma", template = "cu_conv.cu.tpl",
+    applies = function(k) return L.cu_conv_applies(k) end,
+    plan = function(k) return L.cu_conv_plan(k) end,
+}
+
+row {
+    target = "cuda", kind = "wgrad", name = "ffma", template = "cu_wgrad.cu.tpl",
+    applies = function(k) return L.cu_wgrad_applies(k) end,
+    plan = function(k) return L.cu_wgrad_plan(k, false) end,
+}
+
+row {
+    target = "cuda", kind = "wgrad", name = "ffma_split", template = "cu_wgrad.cu.tpl",
+    applies = function(k) return L.cu_wgrad_applies(k) end,
+    plan = function(k) return L.cu_wgrad_plan(k, true) end,
+}
+
+-- ---- CUDA: element-wise, windows, vectors, packing ----
+
+row {
+    target = "cuda", kind = "map", name = "map", template = "cu_map.cu.tpl",
+    applies = function(k) return L.cu_map_fits(k) end,
+    plan = function(k) return L.cu_map_plan(k) end,
+}
+
+row {
+    target = "cuda", kind = "vec", name = "vec", template = "cu_vec.cu.tpl",
+    applies = function(k) return L.cu_vec_fits(k) end,
+    plan = function(k) return L.cu_vec_plan(k) end,
+}
+
+row {
+    target = "cuda", kind = "window", name = "window", template = "cu_window.cu.tpl",
+    applies = function(k) return L.site_fits(k, k.site[0]) and L.site_fits(k, k.site[1]) end,
+    plan = function(k) return L.cu_window_plan(k) end,
+}
+
+row {
+    target = "cuda", kind = "pack", name = "pack", template = "cu_pack.cu.tpl",
+    applies = function(k) return k.pack == "turn" end,
+    plan = function(k) return L.cu_pack_plan(k) end,
 }
 
 return rows

@@ -2,9 +2,6 @@
 add_library(rg_parity STATIC parity/draw.c parity/kinks.c parity/parity.c)
 target_include_directories(rg_parity PUBLIC parity)
 target_compile_definitions(rg_parity PRIVATE RG_BINARY_DIR="${CMAKE_BINARY_DIR}")
-if(RG_SANITIZE MATCHES address)
-    target_compile_definitions(rg_parity PRIVATE RG_SANITIZED_KERNELS)
-endif()
 target_link_libraries(rg_parity PUBLIC rg_driver ${RG_CMOCKA_LIB})
 
 rg_test(golden_tiny SEES rg_parity)

@@ -134,10 +134,10 @@ static void test_wrong_options_are_usage_errors(void **state) {
         {SPEC, "--seed=-1", NULL, "--seed=-1"},
         {SPEC, "--seed=99999999999999999999", NULL, "--seed=99999999999999999999"},
         {SPEC, "--steps=0", NULL, "--steps=0"},
-        {SPEC, "--target=fpga", NULL, "--target=fpga: expected cpu"},
+        {SPEC, "--target=fpga", NULL, "--target=fpga: expected cpu or cuda"},
         {SPEC, "--device=abacus", NULL, "--device=abacus"},
         {SPEC, "--isa=sse", NULL, "--isa=sse: expected avx2"},
-        {SPEC, "--dump=everything", NULL, "--dump=everything: expected spec"},
+        {SPEC, "--dump=everything", NULL, "--dump=everything: expected infer"},
         {"frobnicate", SPEC, NULL, "unknown command 'frobnicate'"},
         {"train", SPEC, "other.lua", "'other.lua' is too much"},
         {"train", NULL, NULL, "no spec"},
@@ -383,8 +383,9 @@ static void test_build_prints_the_layers_and_leaves_the_sources(void **state) {
 
 static void test_every_stage_can_be_dumped(void **state) {
     (void)state;
-    static const char *const stages[] = {"spec", "grad",   "decompose", "fold",    "simplify",
-                                         "fuse", "select", "schedule",  "kernels", "plan"};
+    static const char *const stages[] = {"infer",    "grad",  "decompose", "fold",
+                                         "simplify", "fuse",  "select",    "expand",
+                                         "schedule", "check", "plan"};
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         char option[64];
         snprintf(option, sizeof option, "--dump=%s", stages[i]);

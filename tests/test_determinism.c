@@ -268,6 +268,28 @@ test_channel_of_mean_1000_and_deviation_a_tenth_is_normalised_at_the_first_step(
 
 /* ---- a network unlike a ResNet trains ---- */
 
+/* One step of the interpreter, on the weights in `net`. Returns its loss. */
+static double reference_step(parity *net, const parity_batch *batch, uint64_t step,
+                             double **moment) {
+    const rg_graph *graph = net->job.train_graph;
+    rg_interp *interp = parity_interpret(net, graph, batch);
+    double loss = parity_result(interp, graph, RG_O_LOSS, -1)[0];
+    for (int32_t row = 0; row < graph->param_count; row++) {
+        bool trained = graph->param[row].trained;
+        const double *value = parity_result(interp, graph, trained ? RG_O_GRAD : RG_O_STATE, row);
+        int64_t count = parity_elements(net, row);
+        double *const moments[2] = {moment[row], NULL};
+        if (!trained)
+            memcpy(net->param[row], value, (size_t)count * sizeof *value);
+        else
+            assert_int_equal(rg_optim_step(&net->ctx, &net->job.spec->optim, step, net->param[row],
+                                           value, moments, count),
+                             RG_OK);
+    }
+    rg_interp_free(interp);
+    return loss;
+}
+
 /* Steps of both sides, each on its own weights; the losses must stay together. */
 static void check_losses(uint32_t batch_size) {
     parity net;
@@ -275,38 +297,23 @@ static void check_losses(uint32_t batch_size) {
     parity_params_by_formula(&net, "");
     parity_build(&net, 2);
     parity_load(&net);
-    const rg_graph *graph = net.job.train_graph;
-    double **moment = parity_alloc((size_t)graph->param_count, sizeof *moment);
-    for (int32_t row = 0; row < graph->param_count; row++)
+    int32_t rows = net.job.train_graph->param_count;
+    double **moment = parity_alloc((size_t)rows, sizeof *moment);
+    for (int32_t row = 0; row < rows; row++)
         moment[row] = parity_alloc((size_t)parity_elements(&net, row), sizeof(double));
+    parity_batch batch = golden_batch(&net, (int32_t)batch_size, "same:");
     for (uint64_t step = 1; step <= 6; step++) {
-        parity_batch batch = golden_batch(&net, (int32_t)batch_size, "same:");
-        rg_interp *interp = parity_interpret(&net, graph, &batch);
+        double want = reference_step(&net, &batch, step, moment);
         parity_run(&net, RG_PP_GRAD, &batch, step);
-        double want = parity_result(interp, graph, RG_O_LOSS, -1)[0],
-               got = (double)parity_loss(&net);
+        double got = (double)parity_loss(&net);
         if (!(fabs(got - want) <= 1e-4 * (1 + want)))
             fail_msg("batch %u, step %d: loss %.9g, not %.9g", batch_size, (int)step, got, want);
         rg_ctrl ctrl =
             rg_exec_ctrl(&net.job.planned.plan, batch.count, step, net.job.spec->optim.lr);
         assert_int_equal(rg_exec_run(&net.ctx, net.exec, RG_PP_UPDATE, &ctrl), RG_OK);
-        for (int32_t row = 0; row < graph->param_count; row++) {
-            const rg_param *param = &graph->param[row];
-            const double *value =
-                parity_result(interp, graph, param->trained ? RG_O_GRAD : RG_O_STATE, row);
-            int64_t count = parity_elements(&net, row);
-            double *const moments[2] = {moment[row], NULL};
-            if (!param->trained)
-                memcpy(net.param[row], value, (size_t)count * sizeof *value);
-            else
-                assert_int_equal(rg_optim_step(&net.ctx, &net.job.spec->optim, step, net.param[row],
-                                               value, moments, count),
-                                 RG_OK);
-        }
-        rg_interp_free(interp);
-        golden_batch_free(&batch);
     }
-    for (int32_t row = 0; row < graph->param_count; row++) free(moment[row]);
+    golden_batch_free(&batch);
+    for (int32_t row = 0; row < rows; row++) free(moment[row]);
     free(moment);
     parity_close(&net);
 }

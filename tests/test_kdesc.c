@@ -412,7 +412,8 @@ static void test_bound_of_a_sum_holds(void **state) {
     rg_kval want = rg_kacc_sum(&acc);
     assert_true(fabs((double)sum - want.v) <= want.e);
     assert_true(want.e < 100);
-    assert_true(rg_kacc_mean(&acc).e <= want.e / 50000);
+    /* deviation 0.58 and reach 1 of terms whose mean size is 0.5: 3.2 times the sum's bound */
+    assert_true(rg_kacc_mean(&acc).e <= 4 * want.e / 100000);
     rg_kacc_init(&acc);
     rg_kacc_add(&acc, (rg_kval){0, 0});
     rg_kacc_add(&acc, (rg_kval){0.1, 0});

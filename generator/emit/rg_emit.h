@@ -11,7 +11,8 @@ typedef struct rg_emitted {
 } rg_emitted;
 
 /* Byte-identical for the same description and templates. */
-rg_status rg_emit_kernel(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_emitted *out) RG_CHECKED;
+rg_status rg_emit_kernel(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc,
+                         rg_emitted *out) RG_CHECKED;
 /* Key and symbol alone (cheap: nothing is rendered). */
 rg_status rg_emit_name(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_emitted *out) RG_CHECKED;
 

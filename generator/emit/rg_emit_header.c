@@ -166,9 +166,14 @@ static void add_launch(rg_text *text, const rg_kvariant *variant) {
     for (int32_t i = 0; i < variant->param_count; i++)
         rg_text_add(text, "%s%s %d", i ? ", " : ": ", variant->param[i].name,
                     variant->param[i].value);
-    rg_text_add(text, ". Tiles: %d a block of images, %d more. Scratch: %.4g KB a thread.\n",
-                variant->tiles_per_block, variant->tiles_fixed,
-                (double)variant->scratch_floats * 4 / 1024);
+    rg_text_add(text, ". Tiles: %d a block of images, %d more. ", variant->tiles_per_block,
+                variant->tiles_fixed);
+    if (variant->threads)
+        rg_text_add(text, "A tile is a block of %d threads, %d bytes of dynamic shared memory.\n",
+                    variant->threads, variant->shared_bytes);
+    else
+        rg_text_add(text, "Scratch: %.4g KB a thread.\n",
+                    (double)variant->scratch_floats * 4 / 1024);
 }
 
 void rg_emit_header(rg_text *text, const rg_kdesc *desc, const char *symbol) {

@@ -21,6 +21,7 @@ static void expected_free(expected *want) {
     }
     free(want->value);
     free(want->error);
+    *want = (expected){0};
 }
 
 static rg_status expected_new(rg_ctx *ctx, const rg_kdesc *desc, const rg_hdata *data,
@@ -45,16 +46,19 @@ static rg_status expected_new(rg_ctx *ctx, const rg_kdesc *desc, const rg_hdata 
 /* ---- the run ---- */
 
 /* Tiles in an order that depends on the seed: none may rely on another. */
-static rg_status run_tiles(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, uint64_t seed,
+static rg_status run_tiles(rg_ctx *ctx, void *user, const rg_kdesc *desc, uint64_t seed,
                            rg_hdata *data) {
+    rg_cpu_kernel kernel = *(const rg_cpu_kernel *)user;
     int32_t tiles = rg_harness_tiles(desc, data->ctrl.blocks);
     if (tiles < 1) return rg_fail(ctx, RG_E_INTERNAL, "kernel %s has no tiles", desc->name);
     uint32_t *order = calloc((size_t)tiles, sizeof *order);
     if (!order) return rg_nomem(ctx);
     rg_random_permutation(seed, 0, (uint32_t)tiles, order);
     unsigned state = rg_harness_flush();
+    rg_hdata_guard(data, true);
     for (int32_t i = 0; i < tiles; i++)
         kernel(data->arg, &data->ctrl, (int32_t)order[i], data->arg[desc->arg_count]);
+    rg_hdata_guard(data, false);
     rg_harness_unflush(state);
     free(order);
     return RG_OK;
@@ -214,8 +218,8 @@ static void compare_all(rg_ctx *ctx, const rg_kdesc *desc, const expected *want,
     }
 }
 
-rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
-                           uint64_t seed, rg_harness_result *result) {
+rg_status rg_harness_check_run(rg_ctx *ctx, const rg_kdesc *desc, const rg_harness_run *run,
+                               int32_t live, uint64_t seed, rg_harness_result *result) {
     rg_hdata data = {0};
     expected want = {0};
     *result = (rg_harness_result){.passed = true};
@@ -225,9 +229,15 @@ rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kern
     if (status == RG_OK) status = expected_new(ctx, desc, &data, &want);
     if (status == RG_OK)
         status = rg_kdesc_interpret_bound(ctx, desc, &data.ctrl, want.value, want.error);
-    if (status == RG_OK) status = run_tiles(ctx, desc, kernel, seed, &data);
+    if (status == RG_OK) status = run->tiles(ctx, run->user, desc, seed, &data);
     if (status == RG_OK) compare_all(ctx, desc, &want, &data, result);
     expected_free(&want);
     rg_hdata_free(&data);
     return status;
+}
+
+rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
+                           uint64_t seed, rg_harness_result *result) {
+    const rg_harness_run run = {run_tiles, &kernel};
+    return rg_harness_check_run(ctx, desc, &run, live, seed, result);
 }

@@ -25,18 +25,32 @@ typedef struct rg_harness_result {
  * Winograd sums by the factor of their tile, and a comparison whose operands come within their
  * bounds counts as both ways. Results start as NaN, and so do inputs' images beyond `live` and
  * channels beyond c: what depends on them fails. Around each buffer and the scratch memory stand
- * red zones; inputs must come back unchanged. Partial results are gathered in their order first.
- * Errors: only what keeps the check from running (memory, a bad description); a wrong kernel is a
- * result. */
+ * red zones; inputs must come back unchanged. With an odd seed every fourth channel of what a mean
+ * is subtracted from has mean 1000 and deviations of 0.1; betas are never 0, so that padding which
+ * went through the prologue is seen. Partial results are gathered in their order first. Errors:
+ * only what keeps the check from running (memory, a bad description); a wrong kernel is a result.
+ */
 rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
                            uint64_t seed, rg_harness_result *result) RG_CHECKED;
+
+/* How a kernel is run: all its tiles once over data->arg, which then holds the results. */
+struct rg_hdata;
+typedef struct rg_harness_run {
+    rg_status (*tiles)(rg_ctx *ctx, void *user, const rg_kdesc *desc, uint64_t seed,
+                       struct rg_hdata *data);
+    void *user;
+} rg_harness_run;
+
+/* The same check of a kernel that runs elsewhere (rg_harness_cuda.h). */
+rg_status rg_harness_check_run(rg_ctx *ctx, const rg_kdesc *desc, const rg_harness_run *run,
+                               int32_t live, uint64_t seed, rg_harness_result *result) RG_CHECKED;
 
 typedef struct rg_harness_times {
     double min_us, median_us; /* all tiles once */
 } rg_harness_times;
 
-/* Times a kernel over all its tiles with `threads` OpenMP threads, `runs` times after one that is
- * not counted. */
+/* Times a kernel over all its tiles with `threads` OpenMP threads, at least `runs` times (short
+ * ones up to ten times as often) after one that is not counted. */
 rg_status rg_harness_time(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
                           int threads, int runs, rg_harness_times *times) RG_CHECKED;
 

@@ -26,6 +26,9 @@ void rg_hdata_free(rg_hdata *data);
 /* Contents of the arguments that are read. */
 rg_status rg_hdata_fill(rg_ctx *ctx, const rg_kdesc *desc, uint64_t seed,
                         rg_hdata *data) RG_CHECKED;
+/* In a build under the address sanitizer: it reports what touches the red zones, reads too, from
+ * `on` to off. Else nothing. */
+void rg_hdata_guard(const rg_hdata *data, bool on);
 /* false: the red zones of buffer i are not whole. */
 bool rg_hdata_zones_whole(const rg_hdata *data, int32_t i);
 

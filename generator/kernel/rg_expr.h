@@ -33,13 +33,12 @@
 /* id, name: leaves. `leaf` holds the index. */
 #define RG_EXPR_LEAVES(X)                                                                          \
     X(CONST, "const") /* value */                                                                  \
-    X(ARG, "arg") /* leaf: input of the graph node, or argument of the kernel, at this element */  \
-    X(ACC, "acc") /* leaf: result of the kernel's anchor (0; maxpool also 1: the index) */         \
+    X(ARG, "arg")     /* leaf: input of the graph node, or argument of the kernel */               \
+    X(ACC, "acc")     /* leaf: result of the kernel's anchor (0; maxpool also 1: the index) */     \
     X(INDEX, "index") /* leaf: an axis, 0 N, 1 H, 2 W, 3 C: the element's coordinate */            \
     X(CTRL, "ctrl")   /* leaf: an rg_ctrl_id */                                                    \
-    X(ROW, "row") /* leaf: an earlier reduction over C of this pixel and image (map kernels) */    \
-    X(FIN,                                                                                         \
-      "fin") /* leaf: an rg_kfin: partial results gathered in their fixed order (vec kernels) */
+    X(ROW, "row")     /* leaf: an earlier reduction over C of this pixel and image (MAP) */        \
+    X(FIN, "fin")     /* leaf: an rg_kfin: partial results in their fixed order (VEC) */
 
 typedef enum rg_expr_op {
 #define X(id, name) RG_EXPR_##id,

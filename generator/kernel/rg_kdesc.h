@@ -8,18 +8,19 @@
  * Every kernel computes sites: a site is one expression DAG evaluated for each element of some
  * space, and outputs that store its nodes or reduce them. By kind:
  *
- *   CONV    anchor: sum over contractions of taps . weights (fprop and dgrad alike). sites: one
- * prologue per contraction (space: its operand; node `root` is the operand; may also STORE: the
- * value is kept for other kernels), then one epilogue (space: the output; leaf ACC 0 is the sum).
- *   WGRAD   anchor: dw[k][r][s][c] = sum x[..]*dy[..]. sites: prologue of x, prologue of dy. The
- * result goes to argument `w_arg`: complete (WEIGHT), or one part per image block (PART of weights)
- * if the variant splits. WINDOW  anchor: maximum, average, or their gradients, over a list of taps.
- * sites: prologue of operand, epilogue (ACC 0: result; for MAX, ACC 1: which tap, r*S+s, as a
- * float). MAP     no anchor. sites: stages over the same pixels, each with its own number of
- * channels (C or 1); a reduction over C alone gives leaf ROW i to the later stages. VEC     no
- * anchor. One site over a run of `length` elements; leaf FIN i gathers partial results in their
- * fixed order. BN finalisation, the optimiser, the finishing stage of split reductions. PACK
- * derived weights (turned for dgrad, Winograd-transformed). No site. */
+ * - CONV has an anchor: sum over contractions of taps . weights (fprop and dgrad alike). Sites: one
+ *   prologue per contraction (space: its operand; node `root` is the operand; may also STORE: the
+ *   value is kept for other kernels), then one epilogue (space: the output; leaf ACC 0 is the sum).
+ * - WGRAD has an anchor: dw[k][r][s][c] = sum x[..]*dy[..]. Sites: prologue of x, prologue of dy.
+ *   The result goes to argument `w_arg`: complete (WEIGHT), or one part per image block (PARTW) if
+ *   the variant splits.
+ * - WINDOW has an anchor: maximum, average, or their gradients, over a list of taps. Sites:
+ *   prologue of operand, epilogue (ACC 0: result; for MAX, ACC 1: which tap, r*S+s, as a float).
+ * - MAP has none. Sites: stages over the same pixels, each with its own number of channels (C or
+ *   1); a reduction over C alone gives leaf ROW i to the later stages.
+ * - VEC has none. One site over a run of `length` elements; leaf FIN i gathers partial results in
+ *   their fixed order: BN finalisation, the optimiser, the finishing stage of split reductions.
+ * - PACK makes derived weights (turned for dgrad, Winograd-transformed). No site. */
 #ifndef RG_KDESC_H
 #define RG_KDESC_H
 
@@ -27,7 +28,11 @@
 
 #define RG_KKIND_LIST(X)                                                                           \
     X(CONV, "conv")                                                                                \
-    X(WGRAD, "wgrad") X(WINDOW, "window") X(MAP, "map") X(VEC, "vec") X(PACK, "pack")
+    X(WGRAD, "wgrad")                                                                              \
+    X(WINDOW, "window")                                                                            \
+    X(MAP, "map")                                                                                  \
+    X(VEC, "vec")                                                                                  \
+    X(PACK, "pack")
 
 typedef enum rg_kkind {
 #define X(id, name) RG_K_##id,
@@ -36,17 +41,23 @@ typedef enum rg_kkind {
 } rg_kkind;
 
 /* How an argument lies in memory.
- *   ACT     float [blocks][h][w][16][cp]; h == 1 or w == 1 or c == 1 broadcasts where the space is
- * larger VEC     float [cp]: one value a channel (c == 1: one for all) WEIGHT  float
- * [ceil(kp/kb)][r][s][c][kb]: k output channels padded to kp, c not padded WINO    float
- * [(m+r-1)*(m+r-1)][kp/kb][c][kb]: Winograd-transformed weights (m in `h`) PART    float
- * [parts][stats][cp]: partial reductions; parts = parts_per_block * blocks (of images); stats: 1
- * for SUM and MAX, 3 for MOMENTS: (count, mean, M2), count in every channel PARTW   float
- * [parts][WEIGHT]: partial weight gradients, `length` floats each FLAT    float [length] */
+ * - ACT: float [blocks][h][w][16][cp]; h == 1 or w == 1 or c == 1 broadcasts where the space is
+ *   larger
+ * - VEC: float [cp]: one value a channel (c == 1: one for all)
+ * - WEIGHT: float [ceil(kp/kb)][r][s][c][kb]: k output channels padded to kp, c not padded
+ * - WINO: float [(m+r-1)*(m+r-1)][kp/kb][c][kb]: Winograd-transformed weights (m in `h`)
+ * - PART: float [parts][stats][cp]: partial reductions; parts = parts_per_block * blocks (of
+ *   images); stats: 1 for SUM and MAX, 3 for MOMENTS: (count, mean, M2), count in every channel
+ * - PARTW: float [parts][WEIGHT]: partial weight gradients, `length` floats each
+ * - FLAT: float [length] */
 #define RG_LAYOUT_LIST(X)                                                                          \
     X(ACT, "act")                                                                                  \
-    X(VEC, "vec") X(WEIGHT, "weight") X(WINO, "wino") X(PART, "part") X(PARTW, "partw")            \
-        X(FLAT, "flat")
+    X(VEC, "vec")                                                                                  \
+    X(WEIGHT, "weight")                                                                            \
+    X(WINO, "wino")                                                                                \
+    X(PART, "part")                                                                                \
+    X(PARTW, "partw")                                                                              \
+    X(FLAT, "flat")
 
 typedef enum rg_layout {
 #define X(id, name) RG_LAYOUT_##id,

@@ -123,9 +123,12 @@ rg_kval rg_kacc_max(const rg_kacc *acc) {
     return (rg_kval){acc->max, acc->max_error};
 }
 
+/* The mean is summed as differences from a tile's first value, which lies up to the reach from it:
+ * the sum of their sizes is at most sqrt(n M2) + n reach (Cauchy-Schwarz). */
 rg_kval rg_kacc_mean(const rg_kacc *acc) {
     if (acc->count == 0) return (rg_kval){0, 0};
-    double own = (2 + rg_kval_roundings(acc->count)) * RG_UNIT * acc->magnitude;
+    double terms = sqrt(acc->count * acc->m2) + acc->count * acc->reach;
+    double own = RG_UNIT * ((2 + rg_kval_roundings(acc->count)) * terms + 2 * acc->magnitude);
     return (rg_kval){acc->mean, (acc->sum_error + own) / acc->count};
 }
 

@@ -106,9 +106,10 @@ static double target(const rg_ref *ref, int32_t classes, double label, int32_t k
 
 /* log(sum exp z), shifted by the maximum. */
 static double log_sum_exp(const double *z, int32_t classes) {
-    double top = z[0], sum = 0;
+    double top = z[0];
     for (int32_t k = 1; k < classes; k++) top = fmax(top, z[k]);
-    for (int32_t k = 0; k < classes; k++) sum += exp(z[k] - top);
+    double sum = exp(z[0] - top);
+    for (int32_t k = 1; k < classes; k++) sum += exp(z[k] - top);
     return top + log(sum);
 }
 

@@ -316,7 +316,8 @@ static rg_status close_site(freezer *fz, rg_ksite *site) {
     if (!roots || fz->failed) return rg_nomem(fz->ctx);
     for (int32_t i = 0; i < site->out_count; i++) roots[i] = site->out[i].root;
     roots[site->out_count] = site->root;
-    RG_TRY(rg_expr_prune(&site->expr, roots, site->root >= 0 ? count : count - 1));
+    if (rg_expr_prune(&site->expr, roots, site->root >= 0 ? count : count - 1) != RG_OK)
+        return rg_nomem(fz->ctx);
     for (int32_t i = 0; i < site->out_count; i++) site->out[i].root = roots[i];
     if (site->root >= 0) site->root = roots[site->out_count];
     return RG_OK;
@@ -377,8 +378,7 @@ static rg_status freeze_conv(freezer *fz, const rg_node *anchor) {
     fz->out->dgrad = anchor->op == RG_OP_CONV2D_DGRAD;
     RG_TRY(freeze_contraction(fz, anchor, 0));
     rg_nid joined = fz->fu->group[fz->g].joined;
-    if (joined >= 0)
-        RG_TRY(freeze_contraction(fz, &fz->fu->graph->node[joined], JOINED_OPERAND));
+    if (joined >= 0) RG_TRY(freeze_contraction(fz, &fz->fu->graph->node[joined], JOINED_OPERAND));
     desc->site_count = desc->contr_count + 1;
     return freeze_epilogue(fz, anchor, &desc->site[desc->contr_count]);
 }

@@ -55,7 +55,7 @@ typedef struct rg_fusion {
     rg_group *group;
     int32_t **user; /* by value: the nodes that read it */
     int32_t *user_count;
-    rg_nid *joins;     /* by node: the contraction into whose accumulator it adds; -1: its own */
+    rg_nid *joins;   /* by node: the contraction into whose accumulator it adds; -1: its own */
     bool *is_result; /* by value */
 } rg_fusion;
 

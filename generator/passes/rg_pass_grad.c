@@ -66,7 +66,8 @@ static rg_status add_results(grad_state *st) {
     rg_graph *graph = st->rw.to;
     for (rg_vid v = 0; v < st->count; v++) {
         if (graph->value[v].kind != RG_V_PARAM || st->dvalue[v] < 0) continue;
-        RG_TRY(rg_graph_add_result(graph, RG_O_GRAD, st->dvalue[v], graph->value[v].param));
+        if (rg_graph_add_result(graph, RG_O_GRAD, st->dvalue[v], graph->value[v].param) != RG_OK)
+            return rg_nomem(st->rw.ctx);
     }
     return RG_OK;
 }

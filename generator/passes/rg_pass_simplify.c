@@ -126,7 +126,8 @@ static rg_status copy_results(rg_rewrite *rw) {
             v = rg_graph_pointwise(rw->to, &v, 1, &expr, root, value.type, "copy", value.loc);
             if (v < 0) return rg_nomem(rw->ctx);
         }
-        RG_TRY(rg_graph_add_result(rw->to, result->kind, v, result->param));
+        if (rg_graph_add_result(rw->to, result->kind, v, result->param) != RG_OK)
+            return rg_nomem(rw->ctx);
     }
     return RG_OK;
 }

@@ -34,8 +34,9 @@ rg_status rg_rewrite_copy(rg_rewrite *rw, const rg_node *node) {
 rg_status rg_rewrite_results(rg_rewrite *rw) {
     for (int32_t i = 0; i < rw->from->result_count; i++) {
         const rg_result *result = &rw->from->result[i];
-        if (rw->map[result->value] < 0) continue;
-        RG_TRY(rg_graph_add_result(rw->to, result->kind, rw->map[result->value], result->param));
+        rg_vid value = rw->map[result->value];
+        if (value >= 0 && rg_graph_add_result(rw->to, result->kind, value, result->param) != RG_OK)
+            return rg_nomem(rw->ctx);
     }
     return RG_OK;
 }

@@ -316,7 +316,8 @@ static rg_status add_optimiser(rg_planner *pl) {
     RG_TRY(one_site(pl, &launch->desc, length));
     rg_ksite *site = launch->desc.site;
     int32_t root[3], moments;
-    RG_TRY(rg_optim_expr(&pl->out->optim, &site->expr, root, &moments));
+    if (rg_optim_expr(&pl->out->optim, &site->expr, root, &moments) != RG_OK)
+        return rg_nomem(pl->ctx);
     site->out = RG_NEW_ARRAY(pl->ctx->arena, rg_kout, 3);
     if (!site->out) return rg_nomem(pl->ctx);
     for (int32_t i = 0; i < 2 + moments; i++) {

@@ -92,19 +92,21 @@ rg_vid rg_spec_add_pointwise(rg_spec_call *call, const rg_vid *in, int32_t in_co
 static void read_operands(rg_spec_call *call) {
     lua_State *state = rg_lua_state(call->b->lua);
     int values = 0;
+    bool poisoned = false;
     for (int i = 0; i < call->op->operands; i++) {
         rg_spec_value *value = rg_spec_to_value(state, i + 1);
         bool number = !value && call->op->operands > 1 && lua_type(state, i + 1) == LUA_TNUMBER;
         call->in[i] = value ? *value : rg_spec_poison;
         call->is_number[i] = number;
         call->number[i] = number ? lua_tonumber(state, i + 1) : 0;
-        call->poisoned = call->poisoned || (value && value->id < 0);
+        poisoned = poisoned || (value && value->id < 0);
         values += value != NULL;
         if (!value && !number)
             rg_spec_call_error(call, RG_E_SPEC, "expected a value%s, found %s",
                                call->op->operands > 1 ? " or a number" : "",
                                rg_spec_describe(call->b, i + 1));
     }
+    call->poisoned = poisoned;
     if (values == 0 && !call->options.bad)
         rg_spec_call_error(call, RG_E_SPEC, "expected a value, found numbers only");
 }

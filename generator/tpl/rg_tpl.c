@@ -47,6 +47,8 @@ static void set_target(lua_State *state, const rg_target *target) {
     lua_newtable(state);
     set_text(state, "name", target->name);
     set_text(state, "isa", target->isa);
+    set_text(state, "prelude",
+             rg_tpl_is_cuda(target->name) ? "prelude.cu.tpl" : "prelude_cpu.c.tpl");
     set_integer(state, "vector", target->vector);
     set_integer(state, "arch", target->arch);
     set_integer(state, "max_blocks", target->max_blocks);
@@ -69,16 +71,24 @@ static rg_status run_file(rg_ctx *ctx, rg_tpl *tpl, const char *name, int args) 
     return RG_OK;
 }
 
-static rg_status run_libraries(rg_ctx *ctx, rg_tpl *tpl) {
+/* Files whose names begin with `prefix`, each with the table that lib.lua made. */
+static rg_status run_parts(rg_ctx *ctx, rg_tpl *tpl, const char *prefix) {
+    for (const rg_tpl_embedded *file = rg_tpl_embedded_files; file->name; file++) {
+        if (strncmp(file->name, prefix, strlen(prefix)) != 0) continue;
+        lua_getfield(rg_lua_state(tpl->lua), LUA_REGISTRYINDEX, "lib.lua");
+        RG_TRY(run_file(ctx, tpl, file->name, 1));
+    }
+    return RG_OK;
+}
+
+/* The files cu_lib* come after lib*: some of their functions replace those for vectors. */
+static rg_status run_libraries(rg_ctx *ctx, rg_tpl *tpl, bool cuda) {
     lua_State *state = rg_lua_state(tpl->lua);
     RG_TRY(run_file(ctx, tpl, "lib.lua", 0));
     lua_getfield(state, LUA_REGISTRYINDEX, "lib.lua");
     lua_setglobal(state, "L");
-    for (const rg_tpl_embedded *file = rg_tpl_embedded_files; file->name; file++) {
-        if (strncmp(file->name, "lib_", 4) != 0) continue;
-        lua_getfield(state, LUA_REGISTRYINDEX, "lib.lua");
-        RG_TRY(run_file(ctx, tpl, file->name, 1));
-    }
+    RG_TRY(run_parts(ctx, tpl, "lib_"));
+    if (cuda) RG_TRY(run_parts(ctx, tpl, "cu_lib"));
     return run_file(ctx, tpl, "variants.lua", 0);
 }
 
@@ -97,7 +107,7 @@ static rg_status fill_state(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target) {
     lua_newtable(state);
     lua_pushcclosure(state, template_by_name, 2);
     RG_TRY(run_file(ctx, tpl, "engine.lua", 1));
-    RG_TRY(run_libraries(ctx, tpl));
+    RG_TRY(run_libraries(ctx, tpl, rg_tpl_is_cuda(target->name)));
     rg_tpl_push_engine(tpl, "seal");
     return rg_lua_call(ctx, tpl->lua, 0, 0);
 }

@@ -1,4 +1,5 @@
-/* Templates: text with Lua lines, and the list of variants. All of templates/ is embedded in the program. */
+/* Templates: text with Lua lines, and the list of variants. All of templates/ is embedded in the
+ * program. */
 #ifndef RG_TPL_H
 #define RG_TPL_H
 
@@ -6,12 +7,13 @@
 
 /* What is compiled for. */
 typedef struct rg_target {
-    const char *name;  /* "cpu" or "cuda" */
-    const char *isa;   /* "avx2" or "avx512"; "cuda" */
-    int32_t vector;    /* floats in a vector: 8 or 16 (cuda: 16, what channels are padded to) */
-    int32_t arch;      /* cuda: 90 for sm_90; else 0 */
+    const char *name;   /* "cpu" or "cuda" */
+    const char *isa;    /* "avx2" or "avx512"; "cuda" */
+    int32_t vector;     /* floats in a vector: 8 or 16 (cuda: 16, what channels are padded to) */
+    int32_t arch;       /* cuda: 90 for sm_90; else 0 */
     int32_t max_blocks; /* image blocks of a training batch: what costs are computed for */
-    const char *only;  /* NULL, or: use this conv variant wherever it applies ("direct": no Winograd) */
+    const char
+        *only; /* NULL, or: use this conv variant wherever it applies ("direct": no Winograd) */
 } rg_target;
 
 typedef struct rg_tpl rg_tpl;
@@ -20,24 +22,28 @@ typedef struct rg_tpl rg_tpl;
 rg_status rg_tpl_open(rg_ctx *ctx, const rg_target *target, rg_tpl **tpl) RG_CHECKED;
 void rg_tpl_close(rg_tpl *tpl);
 
-/* All variants that apply to a description (its variant field is ignored), cheapest first; ties in the order of the list. Owner: ctx's
- * arena. No variant: RG_E_UNSUPPORTED, naming the description. WEIGHT/WINO/PARTW arguments that a variant wants in another form are
- * told in `needs`. */
+/* All variants that apply to a description (its variant field is ignored), cheapest first; ties in
+ * the order of the list. Owner: ctx's arena. No variant: RG_E_UNSUPPORTED, naming the description.
+ * WEIGHT/WINO/PARTW arguments that a variant wants in another form are told in `needs`. */
 typedef struct rg_candidate {
     rg_kvariant variant;
-    const char *weights; /* CONV: "master", "turn", "wino", "winoturn": what its weight argument must be; else NULL */
+    const char *weights; /* CONV: "master", "turn", "wino", "winoturn": what its weight argument
+                            must be; else NULL */
     int32_t wino_m;      /* WINO: output tile */
 } rg_candidate;
 /* `dgrad`: the CONV is a dgrad (its weights are the turned master). */
-rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad, rg_candidate **list, int32_t *count) RG_CHECKED;
+rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
+                            rg_candidate **list, int32_t *count) RG_CHECKED;
 
 /* Source text of a description whose variant is set. `symbol` is the function's name. */
-rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol, rg_text *out) RG_CHECKED;
+rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,
+                        rg_text *out) RG_CHECKED;
 
 /* An embedded file of templates/ by name, NULL when there is none. */
 const char *rg_tpl_file(const char *name);
 
-/* Appends all text that the rendering of a template depends on: itself, what it includes, engine.lua, lib*.lua and preludes. For keys. */
+/* Appends all text that the rendering of a template depends on: itself, what it includes,
+ * engine.lua, lib*.lua and preludes. For keys. */
 void rg_tpl_sources(rg_text *text, const char *name);
 
 #endif

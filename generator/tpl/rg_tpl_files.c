@@ -14,10 +14,16 @@ const char *rg_tpl_file(const char *name) {
     return file ? file->data : NULL;
 }
 
-/* Files that are read for every template. */
-static bool is_shared(const char *name) {
-    return strcmp(name, "engine.lua") == 0 || strncmp(name, "lib", 3) == 0 ||
-           strncmp(name, "prelude_", 8) == 0;
+bool rg_tpl_is_cuda(const char *name) {
+    return strncmp(name, "cu", 2) == 0;
+}
+
+/* Files that are read for every template of a target: those that CUDA alone reads begin with cu_lib
+ * or end with .cu.tpl. */
+static bool is_shared(const char *name, bool cuda) {
+    if (strcmp(name, "engine.lua") == 0 || strncmp(name, "lib", 3) == 0) return true;
+    if (strncmp(name, "cu_lib", 6) == 0) return cuda;
+    return strncmp(name, "prelude", 7) == 0 && (strstr(name, ".cu.tpl") != NULL) == cuda;
 }
 
 static void add_file(rg_text *text, const rg_tpl_embedded *file) {
@@ -42,5 +48,5 @@ static void add_template(rg_text *text, const char *name, size_t length, int dep
 void rg_tpl_sources(rg_text *text, const char *name) {
     add_template(text, name, strlen(name), 0);
     for (const rg_tpl_embedded *file = rg_tpl_embedded_files; file->name; file++)
-        if (is_shared(file->name)) add_file(text, file);
+        if (is_shared(file->name, rg_tpl_is_cuda(name))) add_file(text, file);
 }

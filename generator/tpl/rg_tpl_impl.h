@@ -16,6 +16,9 @@ extern const rg_tpl_embedded rg_tpl_embedded_files[];
 
 const rg_tpl_embedded *rg_tpl_find(const char *name);
 
+/* "cuda", the target, and the templates that begin with cu_. */
+bool rg_tpl_is_cuda(const char *name);
+
 struct rg_tpl {
     rg_lua *lua;
     rg_ctx *ctx; /* of the call in progress */

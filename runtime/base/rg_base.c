@@ -157,11 +157,10 @@ rg_status rg_fail(rg_ctx *ctx, rg_status status, const char *format, ...) {
     return status;
 }
 
-rg_status rg_nomem(rg_ctx *ctx) {
+void rg_record_nomem(rg_ctx *ctx) {
     if (!ctx->first) ctx->first = &nomem_diag;
     if (ctx->last != &nomem_diag) ctx->count++;
     if (!ctx->last) ctx->last = &nomem_diag;
-    return RG_E_NOMEM;
 }
 
 char *rg_diag_format(rg_arena *arena, const rg_diag *diag) {

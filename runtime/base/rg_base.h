@@ -92,8 +92,14 @@ rg_status rg_error(rg_ctx *ctx, rg_status status, rg_loc loc, const char *format
     RG_PRINTF(4, 5);
 /* The same without a place. */
 rg_status rg_fail(rg_ctx *ctx, rg_status status, const char *format, ...) RG_PRINTF(3, 4);
-/* Memory ran out: records it (without needing memory) and returns RG_E_NOMEM. */
-rg_status rg_nomem(rg_ctx *ctx);
+/* Memory ran out: records it, without needing memory. */
+void rg_record_nomem(rg_ctx *ctx);
+/* The same, and returns RG_E_NOMEM; inline, so that checkers of the code see that it is an error.
+ */
+static inline rg_status rg_nomem(rg_ctx *ctx) {
+    rg_record_nomem(ctx);
+    return RG_E_NOMEM;
+}
 /* `file:line: error[status]: text`, one line, no newline. Owner: arena; NULL when memory runs out.
  */
 char *rg_diag_format(rg_arena *arena, const rg_diag *diag) RG_CHECKED;

@@ -192,6 +192,7 @@ rg_status rg_data_fill(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set, const 
     RG_TRY(check_shapes(ctx, plan, set, resize));
     RG_TRY(check_order(ctx, plan, set, order, live));
     if (live == 0) return RG_OK;
+    RG_TRY(rg_exec_settle(ctx, exec)); /* the batch before may still be on its way to a device */
     fill f = {.set = set,
               .resize = resize,
               .order = order,
@@ -200,5 +201,6 @@ rg_status rg_data_fill(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set, const 
     fill_init(&f, plan);
     RG_TRY(fill_images(ctx, &f));
     fill_labels(set, order, live, rg_exec_buffer(exec, plan->io.label));
-    return RG_OK;
+    RG_TRY(rg_exec_send(ctx, exec, plan->io.image));
+    return rg_exec_send(ctx, exec, plan->io.label);
 }

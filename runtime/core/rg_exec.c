@@ -30,6 +30,9 @@ struct rg_exec {
     const rg_plan *plan;
     const rg_cpu_kernel *kernel;
     int threads;
+    rg_exec_backend backend;      /* close is NULL where the host's threads run the plan */
+    bool touched[RG_ARENA_COUNT]; /* the host's copy is newer than the backend's */
+    bool behind;                  /* the host's copies of parameters may be older */
     void *arena[RG_ARENA_COUNT];
     float **arg;   /* plan->arg as addresses */
     char *scratch; /* threads * scratch_stride bytes */
@@ -56,6 +59,17 @@ static void *alloc_aligned(size_t bytes) {
     return memset(at, 0, bytes);
 }
 
+static bool has_backend(const rg_exec *exec) {
+    return exec->backend.close != NULL;
+}
+
+/* A backend's working memory is seldom looked at: calloc touches no page before it is. */
+static void *alloc_arena(const rg_exec *exec, int arena) {
+    size_t bytes = (size_t)exec->plan->arena_bytes[arena];
+    if (!has_backend(exec)) return alloc_aligned(bytes);
+    return arena == RG_ARENA_IO ? exec->backend.io : calloc(bytes + 1, 1);
+}
+
 static rg_status alloc_arenas(rg_ctx *ctx, rg_exec *exec) {
     static const char *const names[] = {
 #define X(id, name) name,
@@ -63,7 +77,7 @@ static rg_status alloc_arenas(rg_ctx *ctx, rg_exec *exec) {
 #undef X
     };
     for (int i = 0; i < RG_ARENA_COUNT; i++) {
-        exec->arena[i] = alloc_aligned((size_t)exec->plan->arena_bytes[i]);
+        exec->arena[i] = alloc_arena(exec, i);
         if (!exec->arena[i])
             return rg_fail(ctx, RG_E_NOMEM, "cannot allocate %.1f MiB for the arena '%s'",
                            (double)exec->plan->arena_bytes[i] / (1 << 20), names[i]);
@@ -98,22 +112,28 @@ static rg_status alloc_tables(rg_ctx *ctx, rg_exec *exec) {
     return RG_OK;
 }
 
+static rg_exec *exec_new(const rg_plan *plan, const rg_cpu_kernel *kernel, int threads) {
+    rg_arena *memory = rg_arena_new();
+    rg_exec *made = memory ? RG_NEW(memory, rg_exec) : NULL;
+    if (!made) {
+        rg_arena_free(memory);
+        return NULL;
+    }
+    made->memory = memory;
+    made->plan = plan;
+    made->kernel = kernel;
+    made->threads = threads;
+    return made;
+}
+
 rg_status rg_exec_new(rg_ctx *ctx, const rg_plan *plan, const rg_cpu_kernel *kernel, int threads,
                       rg_exec **exec) {
     *exec = NULL;
     if (threads == 0) threads = omp_get_num_procs();
     if (threads < 1 || threads > MAX_THREADS)
         return rg_fail(ctx, RG_E_USAGE, "%d threads: must be 1 to %d", threads, MAX_THREADS);
-    rg_arena *memory = rg_arena_new();
-    rg_exec *made = memory ? RG_NEW(memory, rg_exec) : NULL;
-    if (!made) {
-        rg_arena_free(memory);
-        return rg_nomem(ctx);
-    }
-    made->memory = memory;
-    made->plan = plan;
-    made->kernel = kernel;
-    made->threads = threads;
+    rg_exec *made = exec_new(plan, kernel, threads);
+    if (!made) return rg_nomem(ctx);
     rg_status status = alloc_arenas(ctx, made);
     if (status == RG_OK) status = alloc_scratch(ctx, made);
     if (status == RG_OK) status = alloc_tables(ctx, made);
@@ -125,8 +145,30 @@ rg_status rg_exec_new(rg_ctx *ctx, const rg_plan *plan, const rg_cpu_kernel *ker
     return RG_OK;
 }
 
+rg_status rg_exec_new_backend(rg_ctx *ctx, const rg_plan *plan, const rg_exec_backend *backend,
+                              rg_exec **exec) {
+    *exec = NULL;
+    rg_exec *made = exec_new(plan, NULL, 1);
+    if (!made) {
+        backend->close(backend->self);
+        return rg_nomem(ctx);
+    }
+    made->backend = *backend;
+    rg_status status = alloc_arenas(ctx, made);
+    if (status != RG_OK) {
+        rg_exec_free(made);
+        return status;
+    }
+    *exec = made;
+    return RG_OK;
+}
+
 void rg_exec_free(rg_exec *exec) {
     if (!exec) return;
+    if (has_backend(exec)) {
+        exec->arena[RG_ARENA_IO] = NULL; /* the backend's own */
+        exec->backend.close(exec->backend.self);
+    }
     for (int i = 0; i < RG_ARENA_COUNT; i++) free(exec->arena[i]);
     free(exec->scratch);
     free(exec->counter);
@@ -248,13 +290,83 @@ static void run(rg_exec *exec, rg_plan_program_id id, const rg_ctrl *ctrl, doubl
     observe(exec);
 }
 
-void rg_exec_run(rg_exec *exec, rg_plan_program_id program, const rg_ctrl *ctrl) {
-    run(exec, program, ctrl, NULL);
+/* ---- a backend's memory ---- */
+
+rg_status rg_exec_send(rg_ctx *ctx, rg_exec *exec, uint32_t buffer) {
+    if (!has_backend(exec)) return RG_OK;
+    const rg_plan_buffer *at = &exec->plan->buffer[buffer];
+    return exec->backend.send(ctx, exec->backend.self, at->arena, at->offset, at->bytes,
+                              rg_exec_buffer(exec, buffer));
 }
 
-void rg_exec_run_timed(rg_exec *exec, rg_plan_program_id program, const rg_ctrl *ctrl,
-                       double *op_us) {
-    run(exec, program, ctrl, op_us);
+rg_status rg_exec_fetch(rg_ctx *ctx, rg_exec *exec, uint32_t buffer) {
+    if (!has_backend(exec)) return RG_OK;
+    const rg_plan_buffer *at = &exec->plan->buffer[buffer];
+    return exec->backend.fetch(ctx, exec->backend.self, at->arena, at->offset, at->bytes,
+                               rg_exec_buffer(exec, buffer));
+}
+
+rg_status rg_exec_settle(rg_ctx *ctx, rg_exec *exec) {
+    return has_backend(exec) ? exec->backend.settle(ctx, exec->backend.self) : RG_OK;
+}
+
+rg_status rg_exec_finish(rg_ctx *ctx, rg_exec *exec) {
+    return has_backend(exec) ? exec->backend.finish(ctx, exec->backend.self) : RG_OK;
+}
+
+/* The arenas that outlive a program and that the host reads and writes as a whole. */
+static const rg_plan_arena kept[] = {RG_ARENA_PARAM, RG_ARENA_GRAD, RG_ARENA_MOMENT1,
+                                     RG_ARENA_MOMENT2, RG_ARENA_STATE};
+enum { KEPT = sizeof kept / sizeof *kept };
+
+static rg_status send_touched(rg_ctx *ctx, rg_exec *exec) {
+    for (int i = 0; i < KEPT; i++) {
+        rg_plan_arena arena = kept[i];
+        if (!exec->touched[arena]) continue;
+        RG_TRY(exec->backend.send(ctx, exec->backend.self, arena, 0, exec->plan->arena_bytes[arena],
+                                  exec->arena[arena]));
+        exec->touched[arena] = false;
+    }
+    return RG_OK;
+}
+
+/* What was written here and not yet sent is the newer one. */
+rg_status rg_exec_fetch_params(rg_ctx *ctx, rg_exec *exec) {
+    if (!has_backend(exec) || !exec->behind) return RG_OK;
+    for (int i = 0; i < KEPT; i++) {
+        rg_plan_arena arena = kept[i];
+        if (exec->touched[arena]) continue;
+        RG_TRY(exec->backend.fetch(ctx, exec->backend.self, arena, 0,
+                                   exec->plan->arena_bytes[arena], exec->arena[arena]));
+    }
+    exec->behind = false;
+    return RG_OK;
+}
+
+void rg_exec_touch(rg_exec *exec, rg_plan_arena arena) {
+    exec->touched[arena] = true;
+}
+
+bool rg_exec_overlaps(const rg_exec *exec) {
+    return exec->backend.overlaps;
+}
+
+/* ---- running anywhere ---- */
+
+rg_status rg_exec_run_timed(rg_ctx *ctx, rg_exec *exec, rg_plan_program_id program,
+                            const rg_ctrl *ctrl, double *op_us) {
+    if (!has_backend(exec)) {
+        run(exec, program, ctrl, op_us);
+        return RG_OK;
+    }
+    if (exec->plan->program[program].op_count == 0) return RG_OK;
+    RG_TRY(send_touched(ctx, exec));
+    exec->behind = true;
+    return exec->backend.run(ctx, exec->backend.self, program, ctrl, op_us);
+}
+
+rg_status rg_exec_run(rg_ctx *ctx, rg_exec *exec, rg_plan_program_id program, const rg_ctrl *ctrl) {
+    return rg_exec_run_timed(ctx, exec, program, ctrl, NULL);
 }
 
 rg_ctrl rg_exec_ctrl(const rg_plan *plan, int32_t live, uint64_t step, double lr) {

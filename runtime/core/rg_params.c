@@ -66,6 +66,7 @@ void rg_params_write(rg_exec *exec, uint32_t row, rg_plan_arena which, const flo
     int64_t count = rg_params_count(rg_exec_plan(exec), row);
     const rg_plan_buffer *buffer = row_buffer(exec, row);
     memset(stored, 0, (size_t)buffer->bytes);
+    rg_exec_touch(exec, which == RG_ARENA_PARAM ? buffer->arena : which);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < count; i++) stored[stored_index(buffer, (uint64_t)i)] = from[i];
 }
@@ -85,6 +86,7 @@ static void init_row(rg_exec *exec, uint32_t row, uint64_t seed) {
     int64_t count = rg_params_count(rg_exec_plan(exec), row);
     const rg_plan_buffer *buffer = row_buffer(exec, row);
     memset(stored, 0, (size_t)buffer->bytes);
+    rg_exec_touch(exec, buffer->arena);
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < count; i++)
         stored[stored_index(buffer, (uint64_t)i)] = init_value(param, seed, row, (uint64_t)i);
@@ -274,7 +276,8 @@ static rg_status save_file(rg_ctx *ctx, rg_arena *arena, rg_exec *exec, const ch
 rg_status rg_params_save(rg_ctx *ctx, rg_exec *exec, const char *path, uint64_t steps) {
     rg_arena *arena = rg_arena_new();
     if (!arena) return rg_nomem(ctx);
-    rg_status status = save_file(ctx, arena, exec, path, (int64_t)steps);
+    rg_status status = rg_exec_fetch_params(ctx, exec);
+    if (status == RG_OK) status = save_file(ctx, arena, exec, path, (int64_t)steps);
     rg_arena_free(arena);
     return status;
 }

@@ -113,7 +113,9 @@ static bool read_keys(rg_json *json, rg_tensor_entry *entry, uint64_t *begin, ui
         if (!good) return false;
     } while (rg_json_accept(json, ','));
     if (!rg_json_expect(json, '}', "the object is not closed")) return false;
-    return seen == 7 || rg_json_fail(json, "dtype, shape or data_offsets is missing");
+    if (seen == 7 && entry->dtype) return true;
+    (void)rg_json_fail(json, "dtype, shape or data_offsets is missing");
+    return false;
 }
 
 static rg_status read_entry(parse *p, const char *name) {

@@ -1,8 +1,10 @@
-/* The functions of libcuda and libnvrtc that resgen calls, as one table of pointers. Nothing is linked and no header of NVIDIA's is
- * needed: rg_cuda_open fills the table from the libraries found at run time, the emulator fills it with look-alikes of its own.
+/* The functions of libcuda and libnvrtc that resgen calls, as one table of pointers. Nothing is
+ * linked and no header of NVIDIA's is needed: rg_cuda_open fills the table from the libraries found
+ * at run time, the emulator fills it with look-alikes of its own.
  *
- * Types are compatible with the real headers' (test_cuda_api compiles that check where these are installed): handles carry the real
- * tags, enumerations are `unsigned`, which is what GCC and Clang make of an enum without negative values. */
+ * Types are compatible with the real headers' (test_cuda_api compiles that check where these are
+ * installed): handles carry the real tags, enumerations are `unsigned`, which is what GCC and Clang
+ * make of an enum without negative values. */
 #ifndef RG_CUDA_API_H
 #define RG_CUDA_API_H
 
@@ -41,13 +43,16 @@ struct CUDA_MEMSET_NODE_PARAMS_st {
     size_t width, height; /* elements, rows */
 };
 #endif
-typedef struct CUDA_KERNEL_NODE_PARAMS_st rg_cu_kernel_node; /* version 1: every driver since CUDA 10 knows it */
+typedef struct CUDA_KERNEL_NODE_PARAMS_st
+    rg_cu_kernel_node; /* version 1: every driver since CUDA 10 knows it */
 typedef struct CUDA_MEMSET_NODE_PARAMS_st rg_cu_memset_node;
 
-_Static_assert(sizeof(rg_cu_kernel_node) == 56 && offsetof(rg_cu_kernel_node, sharedMemBytes) == 32 &&
+_Static_assert(sizeof(rg_cu_kernel_node) == 56 &&
+                   offsetof(rg_cu_kernel_node, sharedMemBytes) == 32 &&
                    offsetof(rg_cu_kernel_node, kernelParams) == 40,
                "CUDA_KERNEL_NODE_PARAMS_v1");
-_Static_assert(sizeof(rg_cu_memset_node) == 40 && offsetof(rg_cu_memset_node, width) == 24, "CUDA_MEMSET_NODE_PARAMS_v1");
+_Static_assert(sizeof(rg_cu_memset_node) == 40 && offsetof(rg_cu_memset_node, width) == 24,
+               "CUDA_MEMSET_NODE_PARAMS_v1");
 
 /* ---- values ---- */
 
@@ -98,75 +103,84 @@ enum {
 
 /* ---- functions: X(field, exported symbol, parameters) ---- */
 
-#define RG_CUDA_DRIVER_LIST(X)                                                                                           \
-    X(init, cuInit, (unsigned flags))                                                                                    \
-    X(driver_version, cuDriverGetVersion, (int *version))                                                                \
-    X(error_string, cuGetErrorString, (rg_cu_result error, const char **text))                                           \
-    X(device_get, cuDeviceGet, (rg_cu_device * device, int ordinal))                                                     \
-    X(device_count, cuDeviceGetCount, (int *count))                                                                      \
-    X(device_name, cuDeviceGetName, (char *name, int length, rg_cu_device device))                                       \
-    X(device_attribute, cuDeviceGetAttribute, (int *value, unsigned attribute, rg_cu_device device))                     \
-    X(context_retain, cuDevicePrimaryCtxRetain, (rg_cu_context * context, rg_cu_device device))                          \
-    X(context_release, cuDevicePrimaryCtxRelease_v2, (rg_cu_device device))                                              \
-    X(context_set, cuCtxSetCurrent, (rg_cu_context context))                                                             \
-    X(memory_alloc, cuMemAlloc_v2, (rg_cu_ptr * at, size_t bytes))                                                       \
-    X(memory_free, cuMemFree_v2, (rg_cu_ptr at))                                                                         \
-    X(host_alloc, cuMemHostAlloc, (void **at, size_t bytes, unsigned flags))                                             \
-    X(host_free, cuMemFreeHost, (void *at))                                                                              \
-    X(copy_in, cuMemcpyHtoD_v2, (rg_cu_ptr to, const void *from, size_t bytes))                                          \
-    X(copy_out, cuMemcpyDtoH_v2, (void *to, rg_cu_ptr from, size_t bytes))                                               \
-    X(copy_in_async, cuMemcpyHtoDAsync_v2, (rg_cu_ptr to, const void *from, size_t bytes, rg_cu_stream stream))          \
-    X(copy_out_async, cuMemcpyDtoHAsync_v2, (void *to, rg_cu_ptr from, size_t bytes, rg_cu_stream stream))               \
-    X(fill, cuMemsetD8_v2, (rg_cu_ptr at, unsigned char value, size_t bytes))                                            \
-    X(fill_async, cuMemsetD32Async, (rg_cu_ptr at, unsigned value, size_t words, rg_cu_stream stream))                   \
-    X(stream_create, cuStreamCreate, (rg_cu_stream * stream, unsigned flags))                                            \
-    X(stream_destroy, cuStreamDestroy_v2, (rg_cu_stream stream))                                                         \
-    X(stream_synchronize, cuStreamSynchronize, (rg_cu_stream stream))                                                    \
-    X(stream_wait_event, cuStreamWaitEvent, (rg_cu_stream stream, rg_cu_event event, unsigned flags))                    \
-    X(event_create, cuEventCreate, (rg_cu_event * event, unsigned flags))                                                \
-    X(event_record, cuEventRecord, (rg_cu_event event, rg_cu_stream stream))                                             \
-    X(event_synchronize, cuEventSynchronize, (rg_cu_event event))                                                        \
-    X(event_elapsed, cuEventElapsedTime, (float *ms, rg_cu_event start, rg_cu_event end))                                \
-    X(event_destroy, cuEventDestroy_v2, (rg_cu_event event))                                                             \
-    X(module_load, cuModuleLoadData, (rg_cu_module * module, const void *image))                                         \
-    X(module_unload, cuModuleUnload, (rg_cu_module module))                                                              \
-    X(module_function, cuModuleGetFunction, (rg_cu_function * function, rg_cu_module module, const char *name))          \
-    X(function_set, cuFuncSetAttribute, (rg_cu_function function, unsigned attribute, int value))                        \
-    X(function_get, cuFuncGetAttribute, (int *value, unsigned attribute, rg_cu_function function))                       \
-    X(launch, cuLaunchKernel,                                                                                            \
-      (rg_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,   \
-       unsigned block_z, unsigned shared_bytes, rg_cu_stream stream, void **params, void **extra))                       \
-    X(occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor,                                                            \
-      (int *blocks, rg_cu_function function, int threads, size_t shared_bytes))                                          \
-    X(graph_create, cuGraphCreate, (rg_cu_graph * graph, unsigned flags))                                                \
-    X(graph_kernel, cuGraphAddKernelNode,                                                                                \
-      (rg_cu_graph_node * node, rg_cu_graph graph, const rg_cu_graph_node *dependences, size_t count,                    \
-       const rg_cu_kernel_node *params))                                                                                 \
-    X(graph_memset, cuGraphAddMemsetNode,                                                                                \
-      (rg_cu_graph_node * node, rg_cu_graph graph, const rg_cu_graph_node *dependences, size_t count,                    \
-       const rg_cu_memset_node *params, rg_cu_context context))                                                          \
-    X(graph_instantiate, cuGraphInstantiateWithFlags,                                                                    \
-      (rg_cu_graph_exec * exec, rg_cu_graph graph, unsigned long long flags))                                            \
-    X(graph_launch, cuGraphLaunch, (rg_cu_graph_exec exec, rg_cu_stream stream))                                         \
-    X(graph_exec_destroy, cuGraphExecDestroy, (rg_cu_graph_exec exec))                                                   \
+#define RG_CUDA_DRIVER_LIST(X)                                                                     \
+    X(init, cuInit, (unsigned flags))                                                              \
+    X(driver_version, cuDriverGetVersion, (int *version))                                          \
+    X(error_string, cuGetErrorString, (rg_cu_result error, const char **text))                     \
+    X(device_get, cuDeviceGet, (rg_cu_device * device, int ordinal))                               \
+    X(device_count, cuDeviceGetCount, (int *count))                                                \
+    X(device_name, cuDeviceGetName, (char *name, int length, rg_cu_device device))                 \
+    X(device_attribute, cuDeviceGetAttribute,                                                      \
+      (int *value, unsigned attribute, rg_cu_device device))                                       \
+    X(context_retain, cuDevicePrimaryCtxRetain, (rg_cu_context * context, rg_cu_device device))    \
+    X(context_release, cuDevicePrimaryCtxRelease_v2, (rg_cu_device device))                        \
+    X(context_set, cuCtxSetCurrent, (rg_cu_context context))                                       \
+    X(memory_alloc, cuMemAlloc_v2, (rg_cu_ptr * at, size_t bytes))                                 \
+    X(memory_free, cuMemFree_v2, (rg_cu_ptr at))                                                   \
+    X(host_alloc, cuMemHostAlloc, (void **at, size_t bytes, unsigned flags))                       \
+    X(host_free, cuMemFreeHost, (void *at))                                                        \
+    X(copy_in, cuMemcpyHtoD_v2, (rg_cu_ptr to, const void *from, size_t bytes))                    \
+    X(copy_out, cuMemcpyDtoH_v2, (void *to, rg_cu_ptr from, size_t bytes))                         \
+    X(copy_in_async, cuMemcpyHtoDAsync_v2,                                                         \
+      (rg_cu_ptr to, const void *from, size_t bytes, rg_cu_stream stream))                         \
+    X(copy_out_async, cuMemcpyDtoHAsync_v2,                                                        \
+      (void *to, rg_cu_ptr from, size_t bytes, rg_cu_stream stream))                               \
+    X(fill, cuMemsetD8_v2, (rg_cu_ptr at, unsigned char value, size_t bytes))                      \
+    X(fill_async, cuMemsetD32Async,                                                                \
+      (rg_cu_ptr at, unsigned value, size_t words, rg_cu_stream stream))                           \
+    X(stream_create, cuStreamCreate, (rg_cu_stream * stream, unsigned flags))                      \
+    X(stream_destroy, cuStreamDestroy_v2, (rg_cu_stream stream))                                   \
+    X(stream_synchronize, cuStreamSynchronize, (rg_cu_stream stream))                              \
+    X(stream_wait_event, cuStreamWaitEvent,                                                        \
+      (rg_cu_stream stream, rg_cu_event event, unsigned flags))                                    \
+    X(event_create, cuEventCreate, (rg_cu_event * event, unsigned flags))                          \
+    X(event_record, cuEventRecord, (rg_cu_event event, rg_cu_stream stream))                       \
+    X(event_synchronize, cuEventSynchronize, (rg_cu_event event))                                  \
+    X(event_elapsed, cuEventElapsedTime, (float *ms, rg_cu_event start, rg_cu_event end))          \
+    X(event_destroy, cuEventDestroy_v2, (rg_cu_event event))                                       \
+    X(module_load, cuModuleLoadData, (rg_cu_module * module, const void *image))                   \
+    X(module_unload, cuModuleUnload, (rg_cu_module module))                                        \
+    X(module_function, cuModuleGetFunction,                                                        \
+      (rg_cu_function * function, rg_cu_module module, const char *name))                          \
+    X(function_set, cuFuncSetAttribute, (rg_cu_function function, unsigned attribute, int value))  \
+    X(function_get, cuFuncGetAttribute, (int *value, unsigned attribute, rg_cu_function function)) \
+    X(launch, cuLaunchKernel,                                                                      \
+      (rg_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,                 \
+       unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,                \
+       rg_cu_stream stream, void **params, void **extra))                                          \
+    X(occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor,                                      \
+      (int *blocks, rg_cu_function function, int threads, size_t shared_bytes))                    \
+    X(graph_create, cuGraphCreate, (rg_cu_graph * graph, unsigned flags))                          \
+    X(graph_kernel, cuGraphAddKernelNode,                                                          \
+      (rg_cu_graph_node * node, rg_cu_graph graph, const rg_cu_graph_node *dependences,            \
+       size_t count, const rg_cu_kernel_node *params))                                             \
+    X(graph_memset, cuGraphAddMemsetNode,                                                          \
+      (rg_cu_graph_node * node, rg_cu_graph graph, const rg_cu_graph_node *dependences,            \
+       size_t count, const rg_cu_memset_node *params, rg_cu_context context))                      \
+    X(graph_instantiate, cuGraphInstantiateWithFlags,                                              \
+      (rg_cu_graph_exec * exec, rg_cu_graph graph, unsigned long long flags))                      \
+    X(graph_launch, cuGraphLaunch, (rg_cu_graph_exec exec, rg_cu_stream stream))                   \
+    X(graph_exec_destroy, cuGraphExecDestroy, (rg_cu_graph_exec exec))                             \
     X(graph_destroy, cuGraphDestroy, (rg_cu_graph graph))
 
 /* nvrtcGetErrorString alone returns text: rg_cuda_api has it beside the list. */
-#define RG_CUDA_NVRTC_LIST(X)                                                                                            \
-    X(version, nvrtcVersion, (int *major, int *minor))                                                                   \
-    X(create, nvrtcCreateProgram,                                                                                        \
-      (rg_nvrtc_program * program, const char *source, const char *name, int headers, const char *const *header,         \
-       const char *const *include))                                                                                      \
-    X(destroy, nvrtcDestroyProgram, (rg_nvrtc_program * program))                                                        \
-    X(compile, nvrtcCompileProgram, (rg_nvrtc_program program, int options, const char *const *option))                  \
-    X(cubin_size, nvrtcGetCUBINSize, (rg_nvrtc_program program, size_t *bytes))                                          \
-    X(cubin, nvrtcGetCUBIN, (rg_nvrtc_program program, char *cubin))                                                     \
-    X(ptx_size, nvrtcGetPTXSize, (rg_nvrtc_program program, size_t *bytes))                                              \
-    X(ptx, nvrtcGetPTX, (rg_nvrtc_program program, char *ptx))                                                           \
-    X(log_size, nvrtcGetProgramLogSize, (rg_nvrtc_program program, size_t *bytes))                                       \
+#define RG_CUDA_NVRTC_LIST(X)                                                                      \
+    X(version, nvrtcVersion, (int *major, int *minor))                                             \
+    X(create, nvrtcCreateProgram,                                                                  \
+      (rg_nvrtc_program * program, const char *source, const char *name, int headers,              \
+       const char *const *header, const char *const *include))                                     \
+    X(destroy, nvrtcDestroyProgram, (rg_nvrtc_program * program))                                  \
+    X(compile, nvrtcCompileProgram,                                                                \
+      (rg_nvrtc_program program, int options, const char *const *option))                          \
+    X(cubin_size, nvrtcGetCUBINSize, (rg_nvrtc_program program, size_t * bytes))                   \
+    X(cubin, nvrtcGetCUBIN, (rg_nvrtc_program program, char *cubin))                               \
+    X(ptx_size, nvrtcGetPTXSize, (rg_nvrtc_program program, size_t * bytes))                       \
+    X(ptx, nvrtcGetPTX, (rg_nvrtc_program program, char *ptx))                                     \
+    X(log_size, nvrtcGetProgramLogSize, (rg_nvrtc_program program, size_t * bytes))                \
     X(log, nvrtcGetProgramLog, (rg_nvrtc_program program, char *log))
 
-/* The functions of a driver. Each may be called from one thread at a time unless its documentation says more. */
+/* The functions of a driver. Each may be called from one thread at a time unless its documentation
+ * says more. */
 typedef struct rg_cuda_driver {
 #define X(field, symbol, parameters) rg_cu_result(*field) parameters;
     RG_CUDA_DRIVER_LIST(X)
@@ -181,14 +195,16 @@ typedef struct rg_cuda_nvrtc {
     const char *(*error_string)(rg_nvrtc_result result); /* nvrtcGetErrorString */
 } rg_cuda_nvrtc;
 
-/* Either half may be absent (has_...): building needs no driver, running what is in the cache no NVRTC. */
+/* Either half may be absent (has_...): building kernels for a named architecture needs no driver.
+ */
 typedef struct rg_cuda_api {
     rg_cuda_driver driver;
     rg_cuda_nvrtc nvrtc;
     int has_driver, has_nvrtc;
-    const char *name;         /* "cuda", "emulate" */
-    const char *nvrtc_identity; /* what tells this NVRTC from another, part of each cubin's key; NULL: its version alone */
-    void *library[2];         /* driver, NVRTC: what rg_cuda_close gives back; NULL for look-alikes */
+    const char *name;           /* "cuda", "emulate" */
+    const char *nvrtc_identity; /* what tells this NVRTC from another, part of each cubin's key;
+                                   NULL: its version alone */
+    void *library[2]; /* driver, NVRTC: what rg_cuda_close gives back; NULL for look-alikes */
 } rg_cuda_api;
 
 #endif

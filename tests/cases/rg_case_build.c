@@ -155,7 +155,7 @@ static void settle_weights(rg_kdesc *desc, const rg_kvariant *variant, int32_t w
         } else if (desc->kind == RG_K_WGRAD && !variant->complete) {
             arg->length = rg_karg_floats(arg, 1);
             arg->layout = RG_LAYOUT_PARTW;
-            arg->parts_per_block = 1;
+            arg->parts_per_block = variant->parts_per_block;
         }
     }
 }

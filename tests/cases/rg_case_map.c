@@ -39,6 +39,11 @@ static bool residual_21(rg_arena *arena, int32_t vector, rg_case *to) {
     return residual(arena, vector, 5, 5, 21, to);
 }
 
+/* More channels than a tile has side by side, and not whole groups of them. */
+static bool residual_180(rg_arena *arena, int32_t vector, rg_case *to) {
+    return residual(arena, vector, 3, 4, 180, to);
+}
+
 /* Every operator once. */
 static bool operators(rg_arena *arena, int32_t vector, rg_case *to) {
     *to = (rg_case){.label = "operators"};
@@ -106,6 +111,10 @@ static bool squeeze_10(rg_arena *arena, int32_t vector, rg_case *to) {
     return squeeze(arena, vector, 10, to);
 }
 
+static bool squeeze_150(rg_arena *arena, int32_t vector, rg_case *to) {
+    return squeeze(arena, vector, 150, to);
+}
+
 /* Softmax cross-entropy with label smoothing, its gradient and the count of right answers: rows,
  * then rows of rows. */
 static bool loss(rg_arena *arena, int32_t vector, int32_t h, int32_t k, rg_case *to) {
@@ -145,9 +154,14 @@ static bool loss_37(rg_arena *arena, int32_t vector, rg_case *to) {
     return loss(arena, vector, 3, 37, to);
 }
 
+static bool loss_200(rg_arena *arena, int32_t vector, rg_case *to) {
+    return loss(arena, vector, 1, 200, to);
+}
+
 void cases_map(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) {
-    static const maker make[] = {residual_64, residual_3, residual_1, residual_21, operators,
-                                 broadcasts,  squeeze_48, squeeze_10, loss_10,     loss_37};
+    static const maker make[] = {residual_64, residual_3,  residual_1,  residual_21, operators,
+                                 broadcasts,  squeeze_48,  squeeze_10,  loss_10,     loss_37,
+                                 loss_200,    squeeze_150, residual_180};
     static const int32_t live[] = {37, 16, 5};
     if (*count < 0) return;
     for (size_t i = 0; i < sizeof make / sizeof *make; i++) {

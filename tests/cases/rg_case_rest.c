@@ -8,7 +8,8 @@ typedef struct window {
 } window;
 
 static const window windows[] = {{9, 7, 64, 3, 2, 0}, {8, 8, 16, 2, 2, 0}, {7, 6, 20, 3, 2, 1},
-                                 {3, 3, 32, 3, 3, 0}, {6, 5, 3, 3, 1, 1},  {4, 4, 1, 2, 1, 0}};
+                                 {3, 3, 32, 3, 3, 0}, {6, 5, 3, 3, 1, 1},  {4, 4, 1, 2, 1, 0},
+                                 {4, 5, 150, 2, 2, 1}};
 
 static int32_t out_extent(int32_t in, const window *v) {
     return (in + 2 * v->pad - v->taps) / v->stride + 1;
@@ -223,7 +224,8 @@ void cases_rest(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) 
     bool ok = make_windows(arena, vector, list, count) && make_runs(arena, vector, list, count);
     rg_case *at = &list[*count];
     ok &= packed(arena, vector, RG_KPACK_TURN, 0, 24, 3, 20, at++) &&
-          packed(arena, vector, RG_KPACK_TURN, 0, 64, 1, 32, at++);
+          packed(arena, vector, RG_KPACK_TURN, 0, 64, 1, 32, at++) &&
+          packed(arena, vector, RG_KPACK_TURN, 0, 40, 2, 40, at++);
     for (int32_t m = 2; m <= 4; m += 2) {
         ok &= packed(arena, vector, RG_KPACK_WINO, m, 24, 3, 20, at++);
         ok &= packed(arena, vector, RG_KPACK_WINO_TURN, m, 40, 3, 32, at++);

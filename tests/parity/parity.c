@@ -37,7 +37,7 @@ rg_status parity_try_open(parity *p, const char *spec, const parity_options *opt
                           .batch = options->batch,
                           .only = options->variant}};
     p->job = (rg_job){.ctx = &p->ctx, .cli = &p->cli};
-#ifdef RG_SANITIZED_KERNELS
+#ifdef RG_ADDRESS_SANITIZER
     p->cli.sanitize = true;
 #endif
     assert_int_equal(rg_ctx_init(&p->ctx), RG_OK);

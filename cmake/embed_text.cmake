@@ -1,0 +1,11 @@
+# cmake -DFILES=a;b -DTO=file.c -DNAME=symbol -P: the files, one after another, as a C array `NAME_text` and its `NAME_bytes`.
+set(hex "")
+foreach(file ${FILES})
+    file(READ ${file} bytes HEX)
+    string(APPEND hex "${bytes}")
+endforeach()
+string(REGEX REPLACE "(................................)" "\\1\n" hex "${hex}")
+string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," hex "${hex}")
+set(text "/* Made by cmake/embed_text.cmake. */\n#include <stddef.h>\n\nextern const char ${NAME}_text[];\nextern const size_t ${NAME}_bytes;\n")
+string(APPEND text "const char ${NAME}_text[] = {\n${hex}0};\nconst size_t ${NAME}_bytes = sizeof ${NAME}_text - 1;\n")
+file(WRITE ${TO} "${text}")

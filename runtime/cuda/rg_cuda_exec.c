@@ -1,0 +1,301 @@
+/* A plan on a device: context, memory, modules, and what goes to and fro. */
+#include "rg_cuda_impl.h"
+
+#include <string.h>
+
+static const char *const arena_name[] = {
+#define X(id, name) name,
+    RG_PLAN_ARENA_LIST(X)
+#undef X
+};
+
+static const char *const program_name[] = {
+#define X(id, name) name,
+    RG_PLAN_PROGRAM_LIST(X)
+#undef X
+};
+
+/* ---- giving back ---- */
+
+static void free_events(rg_cuda_exec *exec) {
+    const rg_cuda_driver *driver = &exec->api->driver;
+    rg_cu_event const event[] = {exec->sent, exec->results, exec->timer[0], exec->timer[1]};
+    for (size_t i = 0; i < sizeof event / sizeof *event; i++)
+        if (event[i]) driver->event_destroy(event[i]);
+    for (int i = 0; i < RG_CUDA_RING; i++)
+        if (exec->ring_free[i]) driver->event_destroy(exec->ring_free[i]);
+}
+
+/* Errors are left alone: after a fault on the device each of these calls repeats it. */
+static void close_exec(void *self) {
+    rg_cuda_exec *exec = self;
+    const rg_cuda_driver *driver = &exec->api->driver;
+    if (exec->stream) driver->stream_synchronize(exec->stream);
+    rg_cuda_graphs_free(exec);
+    free_events(exec);
+    for (uint32_t i = 0; exec->module && i < exec->plan->kernel_count; i++)
+        if (exec->module[i]) driver->module_unload(exec->module[i]);
+    for (int i = 0; i < RG_ARENA_COUNT; i++)
+        if (exec->arena[i]) driver->memory_free(exec->arena[i]);
+    if (exec->ctrl) driver->memory_free(exec->ctrl);
+    if (exec->ring) driver->host_free(exec->ring);
+    if (exec->io) driver->host_free(exec->io);
+    if (exec->stream) driver->stream_destroy(exec->stream);
+    if (exec->context) driver->context_release(exec->device);
+    rg_arena_free(exec->memory);
+}
+
+/* ---- opening ---- */
+
+static rg_status open_context(rg_ctx *ctx, rg_cuda_exec *exec, int ordinal) {
+    const rg_cuda_driver *driver = &exec->api->driver;
+    rg_cu_context context = NULL;
+    RG_TRY(rg_cuda_check(ctx, exec->api, driver->init(0), "cuInit", "starting the driver"));
+    RG_TRY(rg_cuda_check(ctx, exec->api, driver->device_get(&exec->device, ordinal), "cuDeviceGet",
+                         "device %d", ordinal));
+    RG_TRY(rg_cuda_check(ctx, exec->api, driver->context_retain(&context, exec->device),
+                         "cuDevicePrimaryCtxRetain", "device %d", ordinal));
+    exec->context = context;
+    RG_TRY(rg_cuda_check(ctx, exec->api, driver->context_set(context), "cuCtxSetCurrent",
+                         "device %d", ordinal));
+    return rg_cuda_check(ctx, exec->api,
+                         driver->stream_create(&exec->stream, RG_CU_STREAM_NON_BLOCKING),
+                         "cuStreamCreate", "device %d", ordinal);
+}
+
+static rg_status open_events(rg_ctx *ctx, rg_cuda_exec *exec) {
+    rg_cu_event *const event[] = {&exec->sent, &exec->results, &exec->timer[0], &exec->timer[1]};
+    for (int i = 0; i < 4 + RG_CUDA_RING; i++) {
+        bool timed = i == 2 || i == 3;
+        unsigned flags = timed ? RG_CU_EVENT_DEFAULT : RG_CU_EVENT_DISABLE_TIMING;
+        rg_cu_event *at = i < 4 ? event[i] : &exec->ring_free[i - 4];
+        RG_TRY(rg_cuda_check(ctx, exec->api, exec->api->driver.event_create(at, flags),
+                             "cuEventCreate", "event %d", i));
+    }
+    return RG_OK;
+}
+
+/* All arenas but the working memory begin as zeros; what lies in that one dies with its program. */
+static rg_status alloc_arena(rg_ctx *ctx, rg_cuda_exec *exec, int arena) {
+    const rg_cuda_driver *driver = &exec->api->driver;
+    size_t bytes = (size_t)exec->plan->arena_bytes[arena];
+    if (bytes == 0) return RG_OK;
+    RG_TRY(rg_cuda_check(ctx, exec->api, driver->memory_alloc(&exec->arena[arena], bytes),
+                         "cuMemAlloc", "%.1f MiB for the arena '%s'", (double)bytes / (1 << 20),
+                         arena_name[arena]));
+    if (arena == RG_ARENA_WORK) return RG_OK;
+    return rg_cuda_check(ctx, exec->api, driver->fill(exec->arena[arena], 0, bytes), "cuMemsetD8",
+                         "the arena '%s'", arena_name[arena]);
+}
+
+static rg_status alloc_pinned(rg_ctx *ctx, rg_cuda_exec *exec, const char *what, size_t bytes,
+                              void **at) {
+    if (bytes == 0) bytes = 1;
+    RG_TRY(rg_cuda_check(ctx, exec->api, exec->api->driver.host_alloc(at, bytes, 0),
+                         "cuMemHostAlloc", "%.1f MiB for %s", (double)bytes / (1 << 20), what));
+    memset(*at, 0, bytes);
+    return RG_OK;
+}
+
+static rg_status alloc_memory(rg_ctx *ctx, rg_cuda_exec *exec) {
+    void *ring = NULL;
+    for (int i = 0; i < RG_ARENA_COUNT; i++) RG_TRY(alloc_arena(ctx, exec, i));
+    RG_TRY(rg_cuda_check(ctx, exec->api,
+                         exec->api->driver.memory_alloc(&exec->ctrl, sizeof(rg_ctrl)), "cuMemAlloc",
+                         "the control block"));
+    RG_TRY(alloc_pinned(ctx, exec, "control blocks", RG_CUDA_RING * sizeof(rg_ctrl), &ring));
+    exec->ring = ring;
+    return alloc_pinned(ctx, exec, "images, labels and results",
+                        (size_t)exec->plan->arena_bytes[RG_ARENA_IO], &exec->io);
+}
+
+/* More than the 48 KiB that every kernel may have must be asked for. */
+static rg_status prepare_function(rg_ctx *ctx, rg_cuda_exec *exec, const rg_plan_kernel *row,
+                                  rg_cu_function function) {
+    const rg_cuda_driver *driver = &exec->api->driver;
+    const char *symbol = rg_plan_text(exec->plan, row->symbol);
+    int most = 0;
+    RG_TRY(rg_cuda_check(ctx, exec->api,
+                         driver->function_get(&most, RG_CU_FUNC_MAX_THREADS_PER_BLOCK, function),
+                         "cuFuncGetAttribute", "kernel '%s'", symbol));
+    if (row->threads < 1 || row->threads > (uint32_t)most)
+        return rg_fail(ctx, RG_E_DEVICE,
+                       "kernel '%s' wants %u threads a block, as built it can have %d", symbol,
+                       row->threads, most);
+    if (row->shared_bytes == 0) return RG_OK;
+    return rg_cuda_check(ctx, exec->api,
+                         driver->function_set(function, RG_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                              (int)row->shared_bytes),
+                         "cuFuncSetAttribute", "kernel '%s', %u bytes of shared memory", symbol,
+                         row->shared_bytes);
+}
+
+static rg_status load_kernels(rg_ctx *ctx, rg_cuda_exec *exec, const rg_cuda_object *object) {
+    const rg_cuda_driver *driver = &exec->api->driver;
+    uint32_t count = exec->plan->kernel_count;
+    exec->module = RG_NEW_ARRAY(exec->memory, rg_cu_module, count + 1);
+    exec->function = RG_NEW_ARRAY(exec->memory, rg_cu_function, count + 1);
+    if (!exec->module || !exec->function) return rg_nomem(ctx);
+    for (uint32_t i = 0; i < count; i++) {
+        const char *symbol = object[i].symbol;
+        RG_TRY(rg_cuda_check(ctx, exec->api, driver->module_load(&exec->module[i], object[i].cubin),
+                             "cuModuleLoadData", "kernel '%s'", symbol));
+        RG_TRY(rg_cuda_check(ctx, exec->api,
+                             driver->module_function(&exec->function[i], exec->module[i], symbol),
+                             "cuModuleGetFunction", "kernel '%s'", symbol));
+        RG_TRY(prepare_function(ctx, exec, &exec->plan->kernel[i], exec->function[i]));
+    }
+    return RG_OK;
+}
+
+/* ---- running ---- */
+
+static rg_status wait_event(rg_ctx *ctx, rg_cuda_exec *exec, rg_cu_event event, const char *what) {
+    return rg_cuda_check(ctx, exec->api, exec->api->driver.event_synchronize(event),
+                         "cuEventSynchronize", "%s%s", what,
+                         exec->stream_mode ? "" : "; --stream tells which kernel failed");
+}
+
+static rg_status record(rg_ctx *ctx, rg_cuda_exec *exec, rg_cu_event event, const char *what) {
+    return rg_cuda_check(ctx, exec->api, exec->api->driver.event_record(event, exec->stream),
+                         "cuEventRecord", "%s", what);
+}
+
+/* The block is copied in the stream's order: the program before has read its own by then. */
+static rg_status send_ctrl(rg_ctx *ctx, rg_cuda_exec *exec, const rg_ctrl *ctrl) {
+    int slot = exec->ring_next;
+    exec->ring_next = (slot + 1) % RG_CUDA_RING;
+    if (exec->ring_used[slot])
+        RG_TRY(wait_event(ctx, exec, exec->ring_free[slot], "a control block"));
+    exec->ring[slot] = *ctrl;
+    RG_TRY(rg_cuda_check(
+        ctx, exec->api,
+        exec->api->driver.copy_in_async(exec->ctrl, &exec->ring[slot], sizeof *ctrl, exec->stream),
+        "cuMemcpyHtoDAsync", "the control block"));
+    exec->ring_used[slot] = true;
+    return record(ctx, exec, exec->ring_free[slot], "the control block");
+}
+
+static rg_status take_back(rg_ctx *ctx, rg_cuda_exec *exec, uint32_t buffer) {
+    if (buffer >= exec->plan->buffer_count) return RG_OK;
+    const rg_plan_buffer *at = &exec->plan->buffer[buffer];
+    return rg_cuda_check(ctx, exec->api,
+                         exec->api->driver.copy_out_async((char *)exec->io + at->offset,
+                                                          exec->arena[RG_ARENA_IO] + at->offset,
+                                                          (size_t)at->bytes, exec->stream),
+                         "cuMemcpyDtoHAsync", "'%s'", rg_plan_text(exec->plan, at->name));
+}
+
+static rg_status run(rg_ctx *ctx, void *self, rg_plan_program_id program, const rg_ctrl *ctrl,
+                     double *op_us) {
+    rg_cuda_exec *exec = self;
+    RG_TRY(send_ctrl(ctx, exec, ctrl));
+    RG_TRY(rg_cuda_run_program(ctx, exec, program, ctrl->blocks, op_us));
+    if (program != RG_PP_GRAD && program != RG_PP_EVAL) return RG_OK;
+    RG_TRY(take_back(ctx, exec, exec->plan->io.loss));
+    RG_TRY(take_back(ctx, exec, exec->plan->io.correct));
+    exec->results_coming = true;
+    return record(ctx, exec, exec->results, program_name[program]);
+}
+
+/* ---- to and fro ---- */
+
+static bool is_pinned(const rg_cuda_exec *exec, const void *at) {
+    const char *io = exec->io;
+    return (const char *)at >= io && (const char *)at < io + exec->plan->arena_bytes[RG_ARENA_IO];
+}
+
+static rg_status synchronize(rg_ctx *ctx, rg_cuda_exec *exec, const char *what) {
+    return rg_cuda_check(ctx, exec->api, exec->api->driver.stream_synchronize(exec->stream),
+                         "cuStreamSynchronize", "%s%s", what,
+                         exec->stream_mode ? "" : "; --stream tells which kernel failed");
+}
+
+static rg_status finish(rg_ctx *ctx, void *self) {
+    return synchronize(ctx, self, "all programs");
+}
+
+static rg_status send(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset, uint64_t bytes,
+                      const void *from) {
+    rg_cuda_exec *exec = self;
+    if (bytes == 0) return RG_OK;
+    RG_TRY(rg_cuda_check(ctx, exec->api,
+                         exec->api->driver.copy_in_async(exec->arena[arena] + offset, from,
+                                                         (size_t)bytes, exec->stream),
+                         "cuMemcpyHtoDAsync", "%llu bytes to the arena '%s'",
+                         (unsigned long long)bytes, arena_name[arena]));
+    if (!is_pinned(exec, from)) return synchronize(ctx, exec, arena_name[arena]);
+    exec->sending = true;
+    return record(ctx, exec, exec->sent, arena_name[arena]);
+}
+
+static rg_status settle(rg_ctx *ctx, void *self) {
+    rg_cuda_exec *exec = self;
+    if (!exec->sending) return RG_OK;
+    exec->sending = false;
+    return wait_event(ctx, exec, exec->sent, "images and labels");
+}
+
+/* Is this what a run brings back by itself? */
+static bool is_result(const rg_cuda_exec *exec, rg_plan_arena arena, uint64_t offset) {
+    const rg_plan *plan = exec->plan;
+    const uint32_t result[] = {plan->io.loss, plan->io.correct};
+    for (int i = 0; i < 2; i++)
+        if (result[i] < plan->buffer_count && arena == RG_ARENA_IO &&
+            plan->buffer[result[i]].offset == offset)
+            return true;
+    return false;
+}
+
+static rg_status fetch(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset,
+                       uint64_t bytes, void *to) {
+    rg_cuda_exec *exec = self;
+    if (bytes == 0) return RG_OK;
+    if (exec->results_coming && is_pinned(exec, to) && is_result(exec, arena, offset))
+        return wait_event(ctx, exec, exec->results, "loss and accuracy");
+    RG_TRY(rg_cuda_check(ctx, exec->api,
+                         exec->api->driver.copy_out_async(to, exec->arena[arena] + offset,
+                                                          (size_t)bytes, exec->stream),
+                         "cuMemcpyDtoHAsync", "%llu bytes from the arena '%s'",
+                         (unsigned long long)bytes, arena_name[arena]));
+    return synchronize(ctx, exec, arena_name[arena]);
+}
+
+/* ---- all of it ---- */
+
+rg_status rg_cuda_backend(rg_ctx *ctx, const rg_cuda_api *api, const rg_plan *plan,
+                          const rg_cuda_object *object, const rg_cuda_exec_options *options,
+                          rg_exec_backend *backend) {
+    if (!api->has_driver)
+        return rg_fail(ctx, RG_E_UNSUPPORTED, "a plan cannot run: no CUDA driver");
+    rg_arena *memory = rg_arena_new();
+    rg_cuda_exec *exec = memory ? RG_NEW(memory, rg_cuda_exec) : NULL;
+    if (!exec) {
+        rg_arena_free(memory);
+        return rg_nomem(ctx);
+    }
+    *exec =
+        (rg_cuda_exec){.memory = memory, .api = api, .plan = plan, .stream_mode = options->stream};
+    rg_status status = open_context(ctx, exec, options->ordinal);
+    if (status == RG_OK) status = open_events(ctx, exec);
+    if (status == RG_OK) status = alloc_memory(ctx, exec);
+    if (status == RG_OK) status = load_kernels(ctx, exec, object);
+    /* The fills above are on the default stream, which this one does not wait for. */
+    if (status == RG_OK)
+        status = rg_cuda_check(ctx, api, api->driver.stream_synchronize(NULL),
+                               "cuStreamSynchronize", "the arenas");
+    if (status != RG_OK) {
+        close_exec(exec);
+        return status;
+    }
+    *backend = (rg_exec_backend){.self = exec,
+                                 .io = exec->io,
+                                 .overlaps = !options->stream,
+                                 .run = run,
+                                 .send = send,
+                                 .fetch = fetch,
+                                 .settle = settle,
+                                 .finish = finish,
+                                 .close = close_exec};
+    return RG_OK;
+}

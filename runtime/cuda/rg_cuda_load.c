@@ -1,0 +1,246 @@
+/* libcuda and libnvrtc by dlopen: where they are looked for, and what is said where they are not.
+ */
+#include "rg_cuda_impl.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- diagnostics ---- */
+
+rg_status rg_cuda_check(rg_ctx *ctx, const rg_cuda_api *api, rg_cu_result result, const char *call,
+                        const char *about, ...) {
+    if (result == RG_CU_SUCCESS) return RG_OK;
+    char what[256];
+    const char *text = NULL;
+    va_list args;
+    va_start(args, about);
+    vsnprintf(what, sizeof what, about, args);
+    va_end(args);
+    if (api->driver.error_string(result, &text) != RG_CU_SUCCESS || !text) text = "unknown error";
+    rg_status status = result == RG_CU_OUT_OF_MEMORY ? RG_E_NOMEM : RG_E_DEVICE;
+    return rg_fail(ctx, status, "%s (%s): %s (error %u)", call, what, text, result);
+}
+
+/* ---- looking for a library ---- */
+
+typedef struct library_search {
+    rg_ctx *ctx;
+    const char *path; /* --cuda-path */
+    rg_text tried;    /* places, for the error */
+    rg_text refused;  /* what the loader said of a file that is there */
+    void *found;
+    char *where; /* Owner: ctx's arena */
+} library_search;
+
+static void search_end(library_search *search) {
+    rg_text_free(&search->tried);
+    rg_text_free(&search->refused);
+}
+
+static bool try_name(library_search *search, const char *name) {
+    search->found = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    if (search->found) search->where = rg_arena_strdup(search->ctx->arena, name);
+    return search->found != NULL;
+}
+
+/* A file that is there and cannot be loaded is worth telling of. */
+static bool try_file(library_search *search, const char *folder, const char *place,
+                     const char *name) {
+    char path[1024];
+    int length = snprintf(path, sizeof path, "%s%s/%s", folder, place, name);
+    if (length < 0 || length >= (int)sizeof path || access(path, R_OK) != 0) return false;
+    if (try_name(search, path)) return true;
+    const char *why = dlerror();
+    rg_text_add(&search->refused, "; %s", why ? why : path);
+    return false;
+}
+
+static void tell_root(library_search *search, const char *root) {
+    rg_text_add(&search->tried, "%s'%s'", search->tried.length ? ", " : "", root);
+}
+
+static bool try_root(library_search *search, const char *root, const char *const *places,
+                     const char *const *names) {
+    if (!root || !*root) return false;
+    tell_root(search, root);
+    for (; *names; names++)
+        for (const char *const *place = places; *place; place++)
+            if (try_file(search, root, *place, *names)) return true;
+    return false;
+}
+
+static bool try_loader(library_search *search, const char *const *names) {
+    rg_text_add(&search->tried, "%sthe loader's own places", search->tried.length ? ", " : "");
+    for (; *names; names++)
+        if (try_name(search, *names)) return true;
+    return false;
+}
+
+/* ---- their functions ---- */
+
+typedef struct symbol_row {
+    const char *name;
+    size_t offset; /* of the pointer in rg_cuda_api */
+} symbol_row;
+
+static const symbol_row driver_symbols[] = {
+#define X(field, symbol, parameters) {#symbol, offsetof(rg_cuda_api, driver.field)},
+    RG_CUDA_DRIVER_LIST(X)
+#undef X
+        {NULL, 0},
+};
+
+static const symbol_row nvrtc_symbols[] = {
+#define X(field, symbol, parameters) {#symbol, offsetof(rg_cuda_api, nvrtc.field)},
+    RG_CUDA_NVRTC_LIST(X)
+#undef X
+        {"nvrtcGetErrorString", offsetof(rg_cuda_api, nvrtc.error_string)},
+    {NULL, 0},
+};
+
+static rg_status take_symbols(rg_ctx *ctx, const library_search *search, const symbol_row *row,
+                              rg_cuda_api *api) {
+    for (; row->name; row++) {
+        void *function = dlsym(search->found, row->name);
+        if (!function)
+            return rg_fail(ctx, RG_E_UNSUPPORTED, "'%s' has no function %s: it is too old",
+                           search->where ? search->where : "the library", row->name);
+        memcpy((char *)api + row->offset, &function, sizeof function);
+    }
+    return RG_OK;
+}
+
+/* ---- the driver ---- */
+
+static rg_status open_driver(library_search *search, rg_cuda_api *api) {
+    static const char *const names[] = {"libcuda.so.1", NULL};
+    static const char *const places[] = {"", "/compat", NULL}, *const wsl[] = {"", NULL};
+    if (!try_root(search, search->path, places, names) && !try_loader(search, names) &&
+        !try_root(search, "/usr/lib/wsl/lib", wsl, names))
+        return rg_fail(search->ctx, RG_E_UNSUPPORTED,
+                       "libcuda.so.1 is not here (looked in %s)%s: it comes with NVIDIA's driver; "
+                       "--device=emulate needs none",
+                       search->tried.data ? search->tried.data : "no place",
+                       search->refused.data ? search->refused.data : "");
+    api->library[0] = search->found;
+    RG_TRY(take_symbols(search->ctx, search, driver_symbols, api));
+    api->has_driver = 1;
+    return RG_OK;
+}
+
+/* ---- NVRTC ---- */
+
+/* A driver loads the cubins of its own major version and of those before. 0: there is none to ask.
+ */
+static int driver_major(const rg_cuda_api *api) {
+    int version = 0;
+    if (!api->has_driver || api->driver.driver_version(&version) != RG_CU_SUCCESS) return 0;
+    return version / 1000;
+}
+
+static rg_status check_nvrtc(library_search *search, const rg_cuda_api *api, int newest) {
+    int major = 0, minor = 0;
+    rg_nvrtc_result result = api->nvrtc.version(&major, &minor);
+    if (result != RG_NVRTC_SUCCESS)
+        return rg_fail(search->ctx, RG_E_UNSUPPORTED, "nvrtcVersion: %s",
+                       api->nvrtc.error_string(result));
+    if (newest && major > newest)
+        return rg_fail(search->ctx, RG_E_UNSUPPORTED,
+                       "NVRTC %d.%d is newer than the driver, which knows CUDA %d: give the "
+                       "--cuda-path of a CUDA %d",
+                       major, minor, newest, newest);
+    return RG_OK;
+}
+
+static rg_status open_nvrtc(library_search *search, rg_cuda_api *api) {
+    static const char *const all[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2",
+                                      "libnvrtc.so", NULL};
+    static const char *const places[] = {"/lib64",
+                                         "/lib",
+                                         "",
+                                         "/targets/x86_64-linux/lib",
+                                         "/lib/x86_64-linux-gnu",
+                                         "/nvidia/cu13/lib",
+                                         "/nvidia/cuda_nvrtc/lib",
+                                         NULL};
+    int newest = driver_major(api);
+    const char *const *names = all + (newest == 12) + 2 * (newest == 11);
+    if (!try_root(search, search->path, places, names) &&
+        !try_root(search, getenv("CUDA_PATH"), places, names) &&
+        !try_root(search, getenv("CUDA_HOME"), places, names) &&
+        !try_root(search, "/usr/local/cuda", places, names) && !try_loader(search, names))
+        return rg_fail(search->ctx, RG_E_UNSUPPORTED,
+                       "libnvrtc is not here (looked for %s in %s)%s: install the CUDA toolkit or "
+                       "PyPI's nvidia-cuda-nvrtc, and give its folder by --cuda-path",
+                       names[0], search->tried.data ? search->tried.data : "no place",
+                       search->refused.data ? search->refused.data : "");
+    api->library[1] = search->found;
+    RG_TRY(take_symbols(search->ctx, search, nvrtc_symbols, api));
+    RG_TRY(check_nvrtc(search, api, newest));
+    api->has_nvrtc = 1;
+    return RG_OK;
+}
+
+rg_status rg_cuda_open(rg_ctx *ctx, const char *path, int wanted, rg_cuda_api *api) {
+    *api = (rg_cuda_api){.name = "cuda"};
+    library_search driver = {.ctx = ctx, .path = path}, nvrtc = {.ctx = ctx, .path = path};
+    rg_status status = RG_OK;
+    if (wanted & RG_CUDA_DRIVER) status = open_driver(&driver, api);
+    if (status == RG_OK && (wanted & RG_CUDA_NVRTC)) status = open_nvrtc(&nvrtc, api);
+    search_end(&driver);
+    search_end(&nvrtc);
+    if (status != RG_OK) rg_cuda_close(api);
+    return status;
+}
+
+void rg_cuda_close(rg_cuda_api *api) {
+    for (int i = 0; i < 2; i++)
+        if (api->library[i]) dlclose(api->library[i]);
+    *api = (rg_cuda_api){.name = NULL};
+}
+
+/* ---- the device ---- */
+
+static rg_status device_numbers(rg_ctx *ctx, const rg_cuda_api *api, rg_cu_device handle,
+                                rg_cuda_device *device) {
+    int major = 0, minor = 0;
+    const struct {
+        unsigned attribute;
+        int *to;
+    } wanted[] = {
+        {RG_CU_DEVICE_MAJOR, &major},
+        {RG_CU_DEVICE_MINOR, &minor},
+        {RG_CU_DEVICE_MULTIPROCESSORS, &device->multiprocessors},
+        {RG_CU_DEVICE_MAX_SHARED_PER_BLOCK_OPTIN, &device->shared_bytes},
+    };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        RG_TRY(rg_cuda_check(
+            ctx, api, api->driver.device_attribute(wanted[i].to, wanted[i].attribute, handle),
+            "cuDeviceGetAttribute", "attribute %u of device %d", wanted[i].attribute,
+            device->ordinal));
+    device->arch = 10 * major + minor;
+    return RG_OK;
+}
+
+rg_status rg_cuda_device_find(rg_ctx *ctx, const rg_cuda_api *api, int ordinal,
+                              rg_cuda_device *device) {
+    const rg_cuda_driver *driver = &api->driver;
+    int count = 0;
+    rg_cu_device handle = 0;
+    *device = (rg_cuda_device){.ordinal = ordinal};
+    RG_TRY(rg_cuda_check(ctx, api, driver->init(0), "cuInit", "starting the driver"));
+    RG_TRY(
+        rg_cuda_check(ctx, api, driver->device_count(&count), "cuDeviceGetCount", "all devices"));
+    if (ordinal < 0 || ordinal >= count)
+        return rg_fail(ctx, RG_E_DEVICE, "there is no CUDA device %d: the driver has %d", ordinal,
+                       count);
+    RG_TRY(rg_cuda_check(ctx, api, driver->device_get(&handle, ordinal), "cuDeviceGet", "device %d",
+                         ordinal));
+    RG_TRY(rg_cuda_check(ctx, api,
+                         driver->device_name(device->name, (int)sizeof device->name - 1, handle),
+                         "cuDeviceGetName", "device %d", ordinal));
+    return device_numbers(ctx, api, handle, device);
+}

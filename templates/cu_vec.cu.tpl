@@ -1,0 +1,29 @@
+% local P, c, threads = k.variant.param, k.site[0].c, k.variant.threads
+% if P.lanes > 0 then
+% local gather, fin, floats = L.cu_vec_gather(k, threads, P.lanes)
+/* ${c} channels, ${P.lanes} a tile; ${threads // P.lanes} threads share the parts of a channel. */
+RG_KERNEL void RG_BOUNDS(${threads}, 1) ${sym}(${L.cu_params(k)}) {
+    RG_SHARED(float, between, ${floats});
+    const int c = rg_min_int(rg_block() * ${P.lanes} + rg_tid() % ${P.lanes}, ${c - 1}), ty = rg_tid() / ${P.lanes};
+    ${gather}
+    if (rg_tid() < rg_min_int(${P.lanes}, ${c} - rg_block() * ${P.lanes})) {
+        ${L.cu_vec_step(k, 1, fin)}
+    }
+}
+% else
+/* A run of ${c} elements, four a thread. */
+RG_KERNEL void RG_BOUNDS(${threads}, 4) ${sym}(${L.cu_params(k)}) {
+    const int c = (rg_block() * ${threads} + rg_tid()) * 4;
+% if P.whole > 0 then
+    if (c < ${P.whole}) {
+        ${L.cu_vec_step(k, 4)}
+    }
+% end
+% if P.whole < c then
+    for (int i = ${P.whole}; c == ${P.whole} && i < ${c}; i++) {
+        const int c = i;
+        ${L.cu_vec_step(k, 1)}
+    }
+% end
+}
+% end

@@ -1,0 +1,21 @@
+# The types of the driver's table are compared with NVIDIA's headers where these are installed.
+find_path(RG_CUDA_HEADERS cuda.h PATHS ENV CUDA_PATH ENV CUDA_HOME /usr/local/cuda PATH_SUFFIXES include
+          NO_CMAKE_FIND_ROOT_PATH)
+# A library that is found in the driver's place and is not the driver.
+add_library(cuda_empty MODULE cuda_empty.c)
+set_target_properties(cuda_empty PROPERTIES PREFIX "" OUTPUT_NAME "libcuda.so.1" SUFFIX ""
+                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda-empty)
+
+rg_test(cuda_api SEES rg_cuda TIMEOUT 60)
+add_dependencies(test_cuda_api cuda_empty)
+if(RG_CUDA_HEADERS)
+    target_sources(test_cuda_api PRIVATE cuda_prototypes.c cuda_calculator.c)
+    set_source_files_properties(cuda_prototypes.c cuda_calculator.c PROPERTIES COMPILE_OPTIONS "-isystem${RG_CUDA_HEADERS}")
+    target_compile_definitions(test_cuda_api PRIVATE RG_HAVE_CUDA_HEADERS)
+endif()
+rg_test(cuda_build SEES rg_cuda TIMEOUT 120)
+if(RG_SANITIZE MATCHES address)
+    # The CUDA compiler keeps some memory of its own to the end.
+    set_tests_properties(cuda_build PROPERTIES ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+endif()
+rg_test(cuda_exec SEES rg_cuda rg_emulate TIMEOUT 300)

@@ -1,0 +1,327 @@
+/* Every cuda row of templates/variants.lua on every case that it applies to, run by the emulator
+ * and held against the double-precision meaning. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "rg_cases.h"
+#include "rg_emulate.h"
+#include "rg_harness_cuda.h"
+#include "rg_harness_data.h"
+
+enum { KERNELS = 1024, ARCH = 90 };
+
+/* One variant of one case, emitted. */
+typedef struct subject {
+    const char *label;
+    rg_kdesc desc;
+    int32_t live;
+    rg_emitted text;
+} subject;
+
+typedef struct bench {
+    rg_ctx ctx;
+    rg_tpl *tpl;
+    const rg_cuda_api *api;
+    rg_harness_cuda cuda;
+    subject *subject;
+    rg_cuda_object *object;
+    int32_t count;
+} bench;
+
+static void fail_with(const rg_ctx *ctx, const char *what) {
+    char *line = ctx->last ? rg_diag_format(ctx->arena, ctx->last) : NULL;
+    fail_msg("%s: %s", what, line ? line : "no diagnostic");
+}
+
+static void bench_open(bench *b, int32_t max_blocks) {
+    const rg_target target = {
+        .name = "cuda", .isa = "cuda", .vector = 16, .arch = ARCH, .max_blocks = max_blocks};
+    const rg_emulate_options options = {.arch = ARCH, .seed = 1};
+    *b = (bench){.api = rg_emulate_api(&options)};
+    assert_int_equal(rg_ctx_init(&b->ctx), RG_OK);
+    if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
+    if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK) fail_with(&b->ctx, "device");
+    b->subject = RG_NEW_ARRAY(b->ctx.arena, subject, KERNELS);
+    assert_non_null(b->subject);
+}
+
+static void bench_close(bench *b) {
+    rg_harness_cuda_close(&b->cuda);
+    rg_tpl_close(b->tpl);
+    rg_ctx_free(&b->ctx);
+}
+
+static void add_subject(bench *b, const rg_case *one, const rg_candidate *candidate) {
+    assert_true(b->count < KERNELS);
+    subject *to = &b->subject[b->count++];
+    *to = (subject){.label = one->label, .desc = one->desc, .live = one->live};
+    to->desc.arg = rg_arena_copy(b->ctx.arena, one->desc.arg,
+                                 (size_t)one->desc.arg_count * sizeof *one->desc.arg);
+    assert_non_null(to->desc.arg);
+    rg_case_settle(&to->desc, &candidate->variant, candidate->wino_m);
+    if (rg_kdesc_check(&b->ctx, &to->desc) != RG_OK) fail_with(&b->ctx, one->label);
+    if (rg_emit_kernel(&b->ctx, b->tpl, &to->desc, &to->text) != RG_OK)
+        fail_with(&b->ctx, one->label);
+}
+
+/* There is no Winograd on the GPU: nothing needs its weights. */
+static bool may_be_refused(const rg_case *one) {
+    return one->optional || (one->desc.kind == RG_K_PACK && one->desc.pack != RG_KPACK_TURN);
+}
+
+static void add_case(bench *b, const rg_case *one) {
+    rg_candidate *list;
+    int32_t count;
+    rg_status status = rg_tpl_candidates(&b->ctx, b->tpl, &one->desc, one->dgrad, &list, &count);
+    if (status == RG_E_UNSUPPORTED && may_be_refused(one)) return;
+    if (status != RG_OK) fail_with(&b->ctx, one->label);
+    for (int32_t i = 0; i < count; i++) add_subject(b, one, &list[i]);
+}
+
+/* Cases whose label begins with `label`. */
+static int32_t add_cases(bench *b, const char *label) {
+    int32_t count;
+    rg_case *cases = rg_cases(b->ctx.arena, 16, &count);
+    assert_non_null(cases);
+    for (int32_t i = 0; i < count; i++)
+        if (strncmp(cases[i].label, label, strlen(label)) == 0) add_case(b, &cases[i]);
+    return count;
+}
+
+static void build_all(bench *b) {
+    const rg_cuda_build_options options = {.arch = ARCH,
+                                           .cache_dir = RG_BINARY_DIR "/cu-variants-cache"};
+    rg_cuda_source *source = RG_NEW_ARRAY(b->ctx.arena, rg_cuda_source, b->count);
+    b->object = RG_NEW_ARRAY(b->ctx.arena, rg_cuda_object, b->count);
+    rg_cuda_stats stats;
+    assert_true(source && b->object);
+    for (int32_t i = 0; i < b->count; i++)
+        source[i] = (rg_cuda_source){b->subject[i].text.symbol, b->subject[i].text.source};
+    if (rg_cuda_build(&b->ctx, b->api, source, b->count, &options, b->object, &stats) != RG_OK)
+        fail_with(&b->ctx, "build");
+}
+
+/* ---- against the meaning ---- */
+
+/* At most one element in fifty may hang on a comparison that is too close to call. */
+static bool check_subject(bench *b, int32_t i) {
+    const subject *s = &b->subject[i];
+    rg_harness_result result;
+    rg_status status =
+        rg_harness_cuda_check(&b->ctx, &b->cuda, &s->desc, &b->object[i], s->live, 7, &result);
+    if (status != RG_OK) {
+        print_message("WRONG  %s, %s, %s: %s %s\n", s->label, s->desc.variant.name, s->text.symbol,
+                      b->ctx.last->text, rg_emulate_fault());
+        rg_harness_cuda_close(&b->cuda); /* the context is lost with a fault */
+        if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK)
+            fail_with(&b->ctx, "device");
+        return false;
+    }
+    bool good = result.passed && result.compared > 0 && result.open * 50 <= result.compared;
+    if (!good || getenv("RG_TEST_VERBOSE"))
+        print_message("%s %s, %s, %s: error %.2g, of its bound %.2g, %lld of %lld open: %s\n",
+                      good ? "      " : "WRONG ", s->label, s->desc.variant.name, s->text.symbol,
+                      result.error, result.worst, (long long)result.open,
+                      (long long)result.compared, result.trouble ? result.trouble : "");
+    return good;
+}
+
+static bool was_tried(const bench *b, const char *name, size_t length) {
+    for (int32_t i = 0; i < b->count; i++)
+        if (strlen(b->subject[i].desc.variant.name) == length &&
+            strncmp(b->subject[i].desc.variant.name, name, length) == 0)
+            return true;
+    return false;
+}
+
+/* Each `target = "cuda", ... name = "..."` of the list stands among the subjects. */
+static void assert_all_rows_tried(const bench *b) {
+    const char *target = "target = \"cuda\"", *field = "name = \"",
+               *at = rg_tpl_file("variants.lua");
+    assert_non_null(at);
+    int rows = 0;
+    while ((at = strstr(at, target)) != NULL && (at = strstr(at, field)) != NULL) {
+        at += strlen(field);
+        const char *end = strchr(at, '"');
+        assert_non_null(end);
+        if (!was_tried(b, at, (size_t)(end - at)))
+            fail_msg("no case tries variant '%.*s'", (int)(end - at), at);
+        rows++;
+    }
+    assert_true(rows > 0);
+}
+
+static void check_all(bench *b) {
+    int32_t wrong = 0;
+    build_all(b);
+    for (int32_t i = 0; i < b->count; i++) wrong += !check_subject(b, i);
+    print_message("cuda, emulated: %d kernels, %d wrong\n", b->count, wrong);
+    assert_int_equal(wrong, 0);
+    bench_close(b);
+}
+
+static void test_every_cuda_variant_computes_what_its_description_means(void **state) {
+    (void)state;
+    bench b;
+    bench_open(&b, 4);
+    const char *label = getenv("RG_TEST_CASE"); /* to look at some of them alone */
+    add_cases(&b, label ? label : "");
+    if (!label) assert_all_rows_tried(&b);
+    check_all(&b);
+}
+
+/* A large batch has tiles enough: they are larger then, and cover all channels. */
+static void test_variants_for_a_large_batch_compute_the_same(void **state) {
+    (void)state;
+    static const char *const labels[] = {"residual", "operators", "maximum", "gradient of a",
+                                         "average"};
+    bench b;
+    bench_open(&b, 512);
+    for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) add_cases(&b, labels[i]);
+    check_all(&b);
+}
+
+/* Hundreds of parts a channel, as batch norm has them: more than its threads take in one round. */
+static void test_hundreds_of_parts_are_gathered_whole(void **state) {
+    (void)state;
+    bench b;
+    bench_open(&b, 4);
+    add_cases(&b, "moments finalised");
+    add_cases(&b, "parts gathered");
+    for (int32_t i = 0; i < b.count; i++) {
+        subject *s = &b.subject[i];
+        for (int32_t j = 0; j < s->desc.arg_count; j++)
+            if (s->desc.arg[j].layout == RG_LAYOUT_PART) s->desc.arg[j].parts_per_block = 99 + j;
+        if (rg_emit_kernel(&b.ctx, b.tpl, &s->desc, &s->text) != RG_OK) fail_with(&b.ctx, s->label);
+    }
+    check_all(&b);
+}
+
+/* ---- the same bits in every order ---- */
+
+static rg_hdata filled(bench *b, const subject *s, int32_t live, uint64_t seed) {
+    rg_hdata data;
+    if (rg_hdata_new(&b->ctx, &s->desc, live, &data) != RG_OK) fail_with(&b->ctx, "data");
+    if (rg_hdata_fill(&b->ctx, &s->desc, seed, &data) != RG_OK) fail_with(&b->ctx, "data");
+    return data;
+}
+
+static void run(bench *b, int32_t i, rg_hdata *data, const int32_t *alias) {
+    const subject *s = &b->subject[i];
+    if (rg_harness_cuda_run(&b->ctx, &b->cuda, &s->desc, &b->object[i], data, alias) != RG_OK)
+        fail_with(&b->ctx, s->label);
+}
+
+static void assert_same_bits(const subject *s, const rg_hdata *one, const rg_hdata *other) {
+    for (int32_t i = 0; i < s->desc.arg_count; i++)
+        if (s->desc.arg[i].written)
+            assert_memory_equal(one->arg[i], other->arg[i],
+                                (size_t)one->buffer[i].floats * sizeof(float));
+}
+
+static void test_bits_do_not_depend_on_the_order_of_threads_and_blocks(void **state) {
+    (void)state;
+    static const char *const labels[] = {"residual add, moments", "softmax cross-entropy",
+                                         "moments finalised", "maximum with prologue"};
+    for (size_t l = 0; l < sizeof labels / sizeof *labels; l++) {
+        bench b;
+        bench_open(&b, 4);
+        add_cases(&b, labels[l]);
+        build_all(&b);
+        for (int32_t i = 0; i < b.count; i++) {
+            rg_hdata data[2];
+            for (uint64_t order = 0; order < 2; order++) {
+                const rg_emulate_options options = {.arch = ARCH, .seed = 11 + order};
+                rg_emulate_api(&options);
+                data[order] = filled(&b, &b.subject[i], b.subject[i].live, 2);
+                run(&b, i, &data[order], NULL);
+            }
+            assert_same_bits(&b.subject[i], &data[0], &data[1]);
+            for (int order = 0; order < 2; order++) rg_hdata_free(&data[order]);
+        }
+        bench_close(&b);
+    }
+}
+
+/* ---- the optimiser's way of writing where it reads ---- */
+
+static void test_a_run_may_write_where_it_reads(void **state) {
+    (void)state;
+    bench b;
+    bench_open(&b, 4);
+    add_cases(&b, "Adam");
+    build_all(&b);
+    for (int32_t i = 0; i < b.count; i++) {
+        /* arguments: parameter, gradient, two moments; the new parameter, the new moments */
+        static const int32_t alias[] = {0, 1, 2, 3, 0, 2, 3};
+        rg_hdata apart = filled(&b, &b.subject[i], 16, 2);
+        rg_hdata shared = filled(&b, &b.subject[i], 16, 2);
+        run(&b, i, &apart, NULL);
+        run(&b, i, &shared, alias);
+        assert_same_bits(&b.subject[i], &apart, &shared);
+        rg_hdata_free(&apart);
+        rg_hdata_free(&shared);
+    }
+    bench_close(&b);
+}
+
+/* ---- NaN ---- */
+
+/* The harness has neither NaN nor infinity among live values: here every `step`-th is `odd`. */
+static void check_odd(bench *b, int32_t i, float odd, int64_t step) {
+    const subject *s = &b->subject[i];
+    rg_hdata data = filled(b, s, s->live, 1);
+    double *value[3];
+    for (int j = 0; j < 3; j++) {
+        value[j] = RG_NEW_ARRAY(b->ctx.arena, double, data.buffer[j].floats);
+        assert_non_null(value[j]);
+    }
+    for (int64_t j = 0; j < data.buffer[0].floats; j += step) data.arg[0][j] = odd;
+    for (int64_t j = 0; j < data.buffer[0].floats; j++) value[0][j] = (double)data.arg[0][j];
+    if (rg_kdesc_interpret(&b->ctx, &s->desc, &data.ctrl, value) != RG_OK)
+        fail_with(&b->ctx, "meaning");
+    run(b, i, &data, NULL);
+    const rg_karg *y = &s->desc.arg[1];
+    for (int32_t j = 0; j < y->h * y->w * y->c; j++) {
+        int64_t at = rg_karg_index(y, s->live - 1, j / y->c / y->w, j / y->c % y->w, j % y->c);
+        assert_true(isnan(value[1][at]) ? isnan(data.arg[1][at])
+                                        : value[1][at] == (double)data.arg[1][at]);
+        assert_true(value[2][at] == (double)data.arg[2][at]);
+    }
+    rg_hdata_free(&data);
+}
+
+static void test_nan_wins_every_maximum_and_the_first_of_equals(void **state) {
+    (void)state;
+    bench b;
+    bench_open(&b, 4);
+    add_cases(&b, "maximum");
+    build_all(&b);
+    int32_t tried = 0;
+    for (int32_t i = 0; i < b.count; i++) {
+        if (strcmp(b.subject[i].label, "maximum") != 0) continue; /* not those with a prologue */
+        check_odd(&b, i, NAN, 5);
+        check_odd(&b, i, -INFINITY, 1);
+        tried++;
+    }
+    assert_true(tried > 0);
+    bench_close(&b);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_cuda_variant_computes_what_its_description_means),
+        cmocka_unit_test(test_variants_for_a_large_batch_compute_the_same),
+        cmocka_unit_test(test_hundreds_of_parts_are_gathered_whole),
+        cmocka_unit_test(test_bits_do_not_depend_on_the_order_of_threads_and_blocks),
+        cmocka_unit_test(test_a_run_may_write_where_it_reads),
+        cmocka_unit_test(test_nan_wins_every_maximum_and_the_first_of_equals),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,172 @@
+/* The emulated device beside its kernels: graphs, streams, limits, errors, injected failures. */
+#include "emulate_helpers.h"
+
+/* ---- graphs ---- */
+
+static const char step_text[] = "RG_KERNEL void k(float *a0, int from, int to, int by) {\n"
+                                "    if (rg_tid() == 0) a0[to] = a0[from] * 2.0f + (float)by;\n"
+                                "}\n";
+
+static rg_cu_graph_node add_step(rg_cu_graph graph, rg_cu_function function, rg_cu_ptr at, int from,
+                                 int to, const rg_cu_graph_node *before, size_t count) {
+    rg_cu_graph_node node;
+    int by = to;
+    void *params[] = {&at, &from, &to, &by};
+    rg_cu_kernel_node kernel = {function, 1, 1, 1, 32, 1, 1, 0, params, NULL};
+    OK(driver->graph_kernel(&node, graph, before, count, &kernel));
+    return node;
+}
+
+/* 0 -> 1 -> 2, 1 -> 3, (2, 3) -> 4 <- 3; what stands in word 4 after some launches. */
+static float run_graph(rg_cu_function function, bool complete) {
+    rg_cu_graph graph;
+    rg_cu_graph_exec exec;
+    rg_cu_stream stream;
+    float zeros[5] = {1, 0, 0, 0, 0}, out;
+    rg_cu_ptr at = alloc(sizeof zeros, zeros);
+    OK(driver->graph_create(&graph, 0));
+    rg_cu_graph_node first = add_step(graph, function, at, 0, 1, NULL, 0);
+    rg_cu_graph_node second = add_step(graph, function, at, 1, 2, &first, complete ? 1 : 0);
+    rg_cu_graph_node third = add_step(graph, function, at, 2, 3, &second, 1);
+    add_step(graph, function, at, 3, 4, &third, 1);
+    OK(driver->graph_instantiate(&exec, graph, 0));
+    OK(driver->graph_destroy(graph));
+    OK(driver->stream_create(&stream, RG_CU_STREAM_NON_BLOCKING));
+    OK(driver->graph_launch(exec, stream));
+    OK(driver->stream_synchronize(stream));
+    OK(driver->copy_out(&out, at + 16, sizeof out));
+    OK(driver->graph_exec_destroy(exec));
+    OK(driver->stream_destroy(stream));
+    OK(driver->memory_free(at));
+    return out;
+}
+
+static void test_graphs_respect_dependences_and_nothing_else(void **state) {
+    (void)state;
+    const float wanted = 2 * (2 * (2 * (2 * 1 + 1) + 2) + 3) + 4;
+    rg_cu_module module = build_well(step_text, NULL);
+    int different = 0;
+    for (int i = 0; i < 16; i++) assert_true(run_graph(function_of(module), true) == wanted);
+    for (int i = 0; i < 16; i++) different += run_graph(function_of(module), false) != wanted;
+    assert_true(different > 0);
+    OK(driver->module_unload(module));
+}
+
+/* ---- streams ---- */
+
+static void test_asynchronous_copies_need_their_wait(void **state) {
+    (void)state;
+    float sent[64], received[64];
+    int early = 0;
+    for (int round = 0; round < 20; round++) {
+        rg_cu_stream one, two;
+        rg_cu_event event;
+        for (int i = 0; i < 64; i++) sent[i] = (float)i, received[i] = -1;
+        rg_cu_ptr at = alloc(sizeof sent, received);
+        OK(driver->stream_create(&one, RG_CU_STREAM_NON_BLOCKING));
+        OK(driver->stream_create(&two, RG_CU_STREAM_NON_BLOCKING));
+        OK(driver->event_create(&event, RG_CU_EVENT_DISABLE_TIMING));
+        OK(driver->copy_in_async(at, sent, sizeof sent, one));
+        OK(driver->event_record(event, one));
+        OK(driver->stream_wait_event(two, event, 0));
+        OK(driver->copy_out_async(received, at, sizeof received, two));
+        early += received[5] != 5;
+        OK(driver->stream_synchronize(two));
+        assert_true(received[5] == 5);
+        OK(driver->event_destroy(event));
+        OK(driver->stream_destroy(one));
+        OK(driver->stream_destroy(two));
+        OK(driver->memory_free(at));
+    }
+    assert_true(early > 0);
+}
+
+/* ---- limits and errors ---- */
+
+static void test_launches_beyond_the_device_are_refused(void **state) {
+    (void)state;
+    rg_cu_module module = build_well("RG_KERNEL void RG_BOUNDS(64, 1) k(float *a0) { a0[rg_tid()] "
+                                     "= rg_dynamic_shared() ? 1.0f : 0.0f; }\n",
+                                     NULL);
+    rg_cu_ptr a0 = alloc(256 * 4, NULL);
+    void *params[] = {&a0};
+    int most;
+    OK(driver->device_attribute(&most, RG_CU_DEVICE_MAX_SHARED_PER_BLOCK_OPTIN, 0));
+    assert_int_equal(most, 227 << 10);
+    assert_int_equal(launch(module, 1, 128, 0, params), RG_CU_LAUNCH_OUT_OF_RESOURCES);
+    assert_int_equal(launch(module, 1, 64, 50 << 10, params), RG_CU_INVALID_VALUE);
+    assert_int_equal(driver->function_set(function_of(module),
+                                          RG_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES, most + 1),
+                     RG_CU_INVALID_VALUE);
+    OK(driver->function_set(function_of(module), RG_CU_FUNC_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                            50 << 10));
+    OK(launch(module, 1, 64, 50 << 10, params));
+    OK(driver->memory_free(a0));
+    OK(driver->module_unload(module));
+}
+
+static void test_compiler_errors_are_in_the_log(void **state) {
+    (void)state;
+    assert_null(compile("RG_KERNEL void k(float *a0) {\n    a0[0] = undeclared;\n}\n", NULL));
+    assert_non_null(strstr(message, "test.cu:2"));
+    assert_non_null(strstr(message, "undeclared"));
+    assert_null(compile("RG_KERNEL void k(float *a0) {}\n", "--no-such-option"));
+    assert_non_null(strstr(message, "--no-such-option"));
+}
+
+static void test_images_that_are_none_are_refused(void **state) {
+    (void)state;
+    rg_cu_module module;
+    char nothing[256] = "\177ELF";
+    assert_int_equal(driver->module_load(&module, nothing), RG_CU_INVALID_IMAGE);
+}
+
+static void test_the_nth_call_fails_where_asked(void **state) {
+    (void)state;
+    rg_cu_ptr at[3];
+    options.fail_call = "cuMemAlloc";
+    options.fail_nth = 2;
+    OK(driver->context_release(0));
+    open_device();
+    OK(driver->memory_alloc(&at[0], 64));
+    assert_int_equal(driver->memory_alloc(&at[1], 64), RG_CU_OUT_OF_MEMORY);
+    OK(driver->memory_alloc(&at[2], 64));
+    assert_int_equal(rg_emulate_calls_of("cuMemAlloc"), 3);
+    OK(driver->memory_free(at[0]));
+    OK(driver->memory_free(at[2]));
+    setenv("RG_EMULATE_FAIL", "nvrtcCompileProgram:1", 1);
+    OK(driver->context_release(0));
+    open_device();
+    unsetenv("RG_EMULATE_FAIL");
+    assert_null(compile(step_text, NULL));
+    assert_non_null(strstr(message, "injected"));
+}
+
+static void test_a_lost_context_stays_lost_until_released(void **state) {
+    (void)state;
+    rg_cu_ptr at = alloc(64, NULL), other;
+    rg_cu_module module =
+        build_well("RG_KERNEL void k(float *a0) { a0[16 + rg_tid()] = 1.0f; }\n", NULL);
+    void *params[] = {&at};
+    assert_int_equal(launch(module, 1, 32, 0, params), RG_CU_ILLEGAL_ADDRESS);
+    assert_int_equal(driver->memory_alloc(&other, 64), RG_CU_ILLEGAL_ADDRESS);
+    (void)driver->memory_free(at);
+    (void)driver->module_unload(module);
+    OK(driver->context_release(0));
+    open_device();
+    OK(driver->memory_alloc(&other, 64));
+    OK(driver->memory_free(other));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        TEST(test_graphs_respect_dependences_and_nothing_else),
+        TEST(test_asynchronous_copies_need_their_wait),
+        TEST(test_launches_beyond_the_device_are_refused),
+        TEST(test_compiler_errors_are_in_the_log),
+        TEST(test_images_that_are_none_are_refused),
+        TEST(test_the_nth_call_fails_where_asked),
+        TEST(test_a_lost_context_stays_lost_until_released),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
