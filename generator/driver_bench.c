@@ -126,8 +126,8 @@ static void print_head(void) {
 }
 
 static void print_heading(const bench_state *state, int32_t c) {
-    const bench_case *one = &state->cases[c], *before = c > 0 ? &state->cases[c - 1] : NULL;
-    if (before && before->launch->program == one->launch->program) return;
+    const bench_case *one = &state->cases[c];
+    if (c > 0 && state->cases[c - 1].launch->program == one->launch->program) return;
     printf("%s, %d images:\n", program_name[one->launch->program], one->live);
 }
 

@@ -143,8 +143,10 @@ local function add_partw(k, fin, i, width)
     local at = string.format("a%d + p * %d + c", fin.arg, k.arg[fin.arg].length)
     local loop = string.format("for (long long p = 0; p < %s; p++)", L.times("(long long)ctl->blocks", k.arg[fin.arg].parts_per_block))
     if width == 1 then return {string.format("float f%d = 0.0f;", i), loop, string.format("    f%d += *(%s);", i, at)} end
-    return {string.format("float f%d[4] = {};", i), loop .. " {", "    float v[4];", string.format("    rg_load4(v, %s);", at), "    RG_UNROLL",
-            string.format("    for (int j = 0; j < 4; j++) f%d[j] += v[j];", i), "}"}
+    return {
+        string.format("float f%d[4] = {};", i), loop .. " {", "    float v[4];", string.format("    rg_load4(v, %s);", at),
+        "    RG_UNROLL", string.format("    for (int j = 0; j < 4; j++) f%d[j] += v[j];", i), "}",
+    }
 end
 
 -- Lines of the site at c, `width` elements. fin: names of FIN leaves (nil: they are partial weight gradients, added up here).

@@ -195,8 +195,15 @@ static void test_warp_barrier_orders_a_warp_alone(void **state) {
         "    RG_SHARED(float, tile, 64);\n    tile[t] = a0[g];\n    rg_warp_barrier();\n"
         "#ifdef RIGHT\n    rg_barrier();\n#endif\n    a1[g] = tile[t ^ 32];\n",
         0, "block "};
+    /* Two lanes of one block alone, so that either may come first. */
+    const fault_case rewritten = {
+        "    RG_SHARED(float, tile, 64);\n    tile[t] = 0.0f;\n    rg_barrier();\n"
+        "    if (g == 0) tile[0] = a0[g];\n"
+        "#ifdef RIGHT\n    rg_warp_barrier();\n#endif\n    if (g == 1) a1[g] = tile[0];\n",
+        0, "race with thread"};
     expect_caught(&inside);
     expect_caught(&across);
+    expect_caught(&rewritten);
 }
 
 static void test_divergent_shuffle_is_named(void **state) {

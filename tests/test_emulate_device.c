@@ -114,6 +114,24 @@ static void test_compiler_errors_are_in_the_log(void **state) {
     assert_non_null(strstr(message, "--no-such-option"));
 }
 
+static void test_modules_loaded_together_stay_apart(void **state) {
+    (void)state;
+    static const char *const text[] = {"RG_KERNEL void k(float *a0) { a0[rg_tid()] = 1.0f; }\n",
+                                       "RG_KERNEL void k(float *a0) { a0[rg_tid()] = 2.0f; }\n"};
+    rg_cu_module module[2];
+    rg_cu_ptr at = alloc(32 * 4, NULL);
+    void *params[] = {&at};
+    for (int i = 0; i < 2; i++) module[i] = build_well(text[i], NULL);
+    for (int i = 0; i < 2; i++) {
+        float value;
+        OK(launch(module[i], 1, 32, 0, params));
+        OK(driver->copy_out(&value, at, sizeof value));
+        assert_true(value == (float)(i + 1));
+    }
+    for (int i = 0; i < 2; i++) OK(driver->module_unload(module[i]));
+    OK(driver->memory_free(at));
+}
+
 static void test_images_that_are_none_are_refused(void **state) {
     (void)state;
     rg_cu_module module;
@@ -164,6 +182,7 @@ int main(void) {
         TEST(test_asynchronous_copies_need_their_wait),
         TEST(test_launches_beyond_the_device_are_refused),
         TEST(test_compiler_errors_are_in_the_log),
+        TEST(test_modules_loaded_together_stay_apart),
         TEST(test_images_that_are_none_are_refused),
         TEST(test_the_nth_call_fails_where_asked),
         TEST(test_a_lost_context_stays_lost_until_released),

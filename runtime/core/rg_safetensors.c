@@ -113,16 +113,14 @@ static bool read_keys(rg_json *json, rg_tensor_entry *entry, uint64_t *begin, ui
         if (!good) return false;
     } while (rg_json_accept(json, ','));
     if (!rg_json_expect(json, '}', "the object is not closed")) return false;
-    if (seen == 7 && entry->dtype) return true;
-    (void)rg_json_fail(json, "dtype, shape or data_offsets is missing");
-    return false;
+    return seen == 7 || rg_json_fail(json, "dtype, shape or data_offsets is missing");
 }
 
 static rg_status read_entry(parse *p, const char *name) {
     rg_tensor_entry entry = {.name = name};
     uint64_t begin = 0, end = 0, need;
     char text[RG_JSON_SHOWN];
-    if (!read_keys(&p->json, &entry, &begin, &end)) return fail_header(p, name);
+    if (!read_keys(&p->json, &entry, &begin, &end) || !entry.dtype) return fail_header(p, name);
     if (begin > end || end > p->data_length)
         return rg_fail(p->ctx, RG_E_FORMAT,
                        "'%s': tensor '%s': bytes %llu to %llu, but the file has %llu", p->path,
