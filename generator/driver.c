@@ -163,9 +163,26 @@ static void set_data(rg_job *job) {
     job->planned.optim = spec->optim;
 }
 
+/* The spec's own batch was looked at when it was read; this one comes from the command line. */
+static rg_status set_batch(rg_job *job) {
+    if (!job->cli->batch) return RG_OK;
+    job->spec->batch = (int32_t)job->cli->batch;
+    const rg_graph *graph = job->spec->graph;
+    for (rg_vid v = 0; v < graph->value_count; v++) {
+        rg_type type = graph->value[v].type;
+        bool image = type.cls == RG_T_ACT && type.dim[0] == RG_BATCH;
+        if (image && rg_type_elements(type) > INT32_MAX / job->spec->batch)
+            return rg_fail(
+                job->ctx, RG_E_LIMIT,
+                "--batch=%u: expected at most 2^31 elements a value, found %lld an image",
+                job->cli->batch, (long long)rg_type_elements(type));
+    }
+    return RG_OK;
+}
+
 rg_status rg_job_compile(rg_job *job) {
     RG_TRY(rg_spec_load(job->ctx, job->cli->spec, &job->spec));
-    if (job->cli->batch) job->spec->batch = (int32_t)job->cli->batch;
+    RG_TRY(set_batch(job));
     if (job->cli->epochs) job->spec->epochs = (int32_t)job->cli->epochs;
     if (job->cli->seed_given) job->spec->seed = job->cli->seed;
     RG_TRY(set_target(job));
@@ -173,6 +190,10 @@ rg_status rg_job_compile(rg_job *job) {
     set_data(job);
     job->planned.plan.source = job->spec->hash;
     RG_TRY(rg_tpl_open(job->ctx, &job->target, &job->tpl));
+    if (job->cli->only && !rg_tpl_has_variant(job->tpl, "conv", job->cli->only))
+        return rg_fail(job->ctx, RG_E_USAGE,
+                       "--variant=%s: there is no such convolution (--dump=select shows them)",
+                       job->cli->only);
     rg_status status = rg_planner_run(job->ctx, job->tpl, &job->target, &job->planned);
     dump_planned(job, status == RG_OK); /* whatever stage was reached */
     RG_TRY(status);
@@ -279,7 +300,9 @@ static void print_diags(const rg_ctx *ctx) {
 }
 
 int rg_driver_main(int argc, char **argv) {
-    if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    bool help = argc < 2 || strcmp(argv[1], "help") == 0;
+    for (int i = 1; i < argc; i++) help |= strcmp(argv[i], "--help") == 0;
+    if (help) {
         fputs(rg_cli_usage(), argc < 2 ? stderr : stdout);
         return argc < 2 ? 2 : 0;
     }

@@ -148,6 +148,10 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     static const char *const isas[] = {"avx2", "avx512", "native", NULL};
     static const char *const commands[] = {"build", "train",   "eval", "verify",
                                            "bench", "explain", NULL};
+    bool reference = strcmp(cli->device, "reference") == 0;
+    if (reference && strcmp(cli->command, "train") != 0 && !cli->dump)
+        return rg_fail(ctx, RG_E_USAGE, "--device=reference is for train alone, found '%s'",
+                       cli->command);
     static const char *const stages[] = {"infer",    "grad",  "decompose", "fold",
                                          "simplify", "fuse",  "select",    "expand",
                                          "schedule", "check", "plan",      NULL};
@@ -182,6 +186,15 @@ static rg_status take_words(rg_ctx *ctx, rg_cli *cli, int argc, char **argv) {
     return RG_OK;
 }
 
+/* What getopt_long did not take: it leaves the number of a known option in optopt. */
+static rg_status bad_option(rg_ctx *ctx, char **argv) {
+    if (optopt >= 1 && optopt <= ROWS)
+        return rg_fail(ctx, RG_E_USAGE, "--%s %s", rows[optopt - 1].name,
+                       rows[optopt - 1].kind == OPT_FLAG ? "takes no value" : "needs a value");
+    const char *word = argv[optind - 1][0] == '-' ? argv[optind - 1] : argv[optind];
+    return rg_fail(ctx, RG_E_USAGE, "unknown option '%s' (resgen --help lists them)", word);
+}
+
 rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
     *cli = (rg_cli){.command = "build", .isa = "native", .optimise = 3};
     struct option table[ROWS + 1];
@@ -192,9 +205,7 @@ rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
     opterr = 0;
     optind = 1;
     for (int code; (code = getopt_long(argc, argv, "", table, NULL)) != -1;) {
-        if (code == '?')
-            return rg_fail(ctx, RG_E_USAGE, "unknown option, or one without its value: '%s'",
-                           argv[optind - 1]);
+        if (code == '?') return bad_option(ctx, argv);
         RG_TRY(put_option(ctx, cli, &rows[code - 1], optarg));
     }
     RG_TRY(take_words(ctx, cli, argc, argv));

@@ -291,9 +291,9 @@ static double reference_step(parity *net, const parity_batch *batch, uint64_t st
 }
 
 /* Steps of both sides, each on its own weights; the losses must stay together. */
-static void check_losses(uint32_t batch_size) {
+static void check_losses(const char *spec, uint32_t batch_size) {
     parity net;
-    parity_open(&net, BRANCHES, batch_size);
+    parity_open(&net, spec, batch_size);
     parity_params_by_formula(&net, "");
     parity_build(&net, 2);
     parity_load(&net);
@@ -320,9 +320,19 @@ static void check_losses(uint32_t batch_size) {
 
 static void test_branches_train_with_the_losses_of_the_interpreter(void **state) {
     (void)state;
-    check_losses(1);
-    check_losses(3);
-    check_losses(5);
+    check_losses(BRANCHES, 1);
+    check_losses(BRANCHES, 3);
+    check_losses(BRANCHES, 5);
+}
+
+static void test_sum_that_repeats_a_value_is_not_taken_for_a_shared_accumulator(void **state) {
+    (void)state;
+    check_losses(RG_SOURCE_DIR "/specs/tiny/broadcast_sum.lua", 3);
+}
+
+static void test_values_that_share_their_parts_compile_and_train(void **state) {
+    (void)state;
+    check_losses(RG_SOURCE_DIR "/specs/tiny/shared_parts.lua", 4);
 }
 
 int main(void) {
@@ -333,6 +343,8 @@ int main(void) {
         cmocka_unit_test(
             test_channel_of_mean_1000_and_deviation_a_tenth_is_normalised_at_the_first_step),
         cmocka_unit_test(test_branches_train_with_the_losses_of_the_interpreter),
+        cmocka_unit_test(test_sum_that_repeats_a_value_is_not_taken_for_a_shared_accumulator),
+        cmocka_unit_test(test_values_that_share_their_parts_compile_and_train),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

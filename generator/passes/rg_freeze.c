@@ -28,8 +28,9 @@ static bool is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand)
 typedef void (*leaf_fn)(void *user, rg_vid v);
 
 /* Calls `leaf` for every value that the tree of v at this site takes from memory. */
-static void walk(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf,
-                 void *user) {
+static void walk_on(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf,
+                    void *user) {
+    if (!rg_fuse_meet(fu, v)) return;
     const rg_node *node = def_of(fu, v);
     bool inside = is_inside(fu, v, g, operand);
     if (!node || (fu->home[v].group >= 0 && !inside)) {
@@ -37,7 +38,13 @@ static void walk(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf
         return;
     }
     if (inside && (node->op != RG_OP_POINTWISE)) return; /* ACC, ROW or FIN */
-    for (int32_t i = 0; i < node->in_count; i++) walk(fu, node->in[i], g, operand, leaf, user);
+    for (int32_t i = 0; i < node->in_count; i++) walk_on(fu, node->in[i], g, operand, leaf, user);
+}
+
+static void walk(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf,
+                 void *user) {
+    rg_fuse_walk_begin(fu);
+    walk_on(fu, v, g, operand, leaf, user);
 }
 
 static void walk_group(const rg_fusion *fu, int32_t g, leaf_fn leaf, void *user) {
@@ -109,6 +116,7 @@ typedef struct freezer {
     rg_ksite *site;
     int32_t operand; /* prologue being built, or -1 */
     int32_t *memo;   /* value -> node of the site's tree + 1 */
+    int32_t *level;  /* value -> its level in a map kernel + 1; 0: not known yet */
     int32_t *row;    /* value -> ROW leaf + 1 (map groups) */
     int32_t rows;
     bool failed;
@@ -417,6 +425,7 @@ static rg_status freeze_window(freezer *fz, const rg_node *anchor) {
 /* Stages before v can be formed: one more than the latest reduction over channels that its tree
  * reads. */
 static int32_t level_of(const freezer *fz, rg_vid v) {
+    if (fz->level[v]) return fz->level[v] - 1;
     const rg_node *node = def_of(fz->fu, v);
     bool inside = is_inside(fz->fu, v, fz->g, -1);
     if (!node || (fz->fu->home[v].group >= 0 && !inside)) return 0;
@@ -426,7 +435,9 @@ static int32_t level_of(const freezer *fz, rg_vid v) {
         int32_t below = level_of(fz, node->in[i]);
         if (below > level) level = below;
     }
-    return row ? level + 1 : level;
+    level += row;
+    fz->level[v] = level + 1;
+    return level;
 }
 
 /* One thing to do in a map kernel: its level, its channels. */
@@ -555,10 +566,12 @@ rg_status rg_freeze(rg_ctx *ctx, const rg_fusion *fu, int32_t g, int32_t vector,
     *out = (rg_frozen){.desc = {.index_arg = -1}};
     freezer fz = {.ctx = ctx, .fu = fu, .g = g, .vector = vector, .out = out, .operand = -1};
     fz.memo = RG_NEW_ARRAY(ctx->arena, int32_t, fu->graph->value_count + 1);
+    fz.level = RG_NEW_ARRAY(ctx->arena, int32_t, fu->graph->value_count + 1);
     fz.row = RG_NEW_ARRAY(ctx->arena, int32_t, fu->graph->value_count + 1);
     out->desc.site = RG_NEW_ARRAY(ctx->arena, rg_ksite, 4);
     out->desc.contr = RG_NEW_ARRAY(ctx->arena, rg_kcontr, 2);
-    if (!fz.memo || !fz.row || !out->desc.site || !out->desc.contr) return rg_nomem(ctx);
+    if (!fz.memo || !fz.level || !fz.row || !out->desc.site || !out->desc.contr)
+        return rg_nomem(ctx);
     const rg_group *group = &fu->group[g];
     const rg_node *anchor = group->anchor >= 0 ? &fu->graph->node[group->anchor] : NULL;
     RG_TRY(anchor ? freeze_anchored(&fz, anchor, group->kind) : freeze_free(&fz, group->kind));

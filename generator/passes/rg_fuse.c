@@ -64,7 +64,10 @@ static rg_status index_users(rg_ctx *ctx, rg_fusion *fu) {
     fu->user_count = RG_NEW_ARRAY(ctx->arena, int32_t, values);
     fu->is_result = RG_NEW_ARRAY(ctx->arena, bool, values);
     fu->joins = RG_NEW_ARRAY(ctx->arena, rg_nid, g->node_count + 1);
-    if (!fu->home || !fu->user || !fu->user_count || !fu->is_result || !fu->joins)
+    fu->marks = RG_NEW(ctx->arena, rg_fuse_marks);
+    if (fu->marks) fu->marks->met = RG_NEW_ARRAY(ctx->arena, uint32_t, values);
+    if (!fu->home || !fu->user || !fu->user_count || !fu->is_result || !fu->joins || !fu->marks ||
+        !fu->marks->met)
         return rg_nomem(ctx);
     for (rg_vid v = 0; v < g->value_count; v++) fu->home[v] = (rg_home){.group = -1, .part = -1};
     for (int32_t i = 0; i < g->result_count; i++) fu->is_result[g->result[i].value] = true;
@@ -113,6 +116,10 @@ static void find_joins(rg_fusion *fu) {
     for (rg_nid n = 0; n < g->node_count; n++) {
         const rg_node *node = &g->node[n];
         if (!is_sum_of_two(node) || !can_join(fu, node->in[0]) || !can_join(fu, node->in[1]))
+            continue;
+        rg_type type = g->value[node->out[0]].type; /* a sum that repeats one of them is none */
+        if (!rg_type_equal(g->value[node->in[0]].type, type) ||
+            !rg_type_equal(g->value[node->in[1]].type, type))
             continue;
         rg_nid a = g->value[node->in[0]].def, b = g->value[node->in[1]].def;
         if (g->node[a].op != g->node[b].op) continue;
@@ -299,9 +306,10 @@ static rg_status find_vec(rg_fuse_state *st, rg_vid v, int32_t *host) {
 
 /* Arithmetic as bytes: a plain operation on an element costs about a twentieth of moving a float, a
  * transcendental half a float. */
-static double tree_cost(const rg_fusion *fu, rg_vid v) {
+static double add_tree_cost(const rg_fusion *fu, rg_vid v) {
     const rg_node *node = rg_fuse_def(fu, v);
-    if (!node || fu->home[v].group >= 0 || node->op != RG_OP_POINTWISE) return 0;
+    if (!rg_fuse_meet(fu, v) || !node || fu->home[v].group >= 0 || node->op != RG_OP_POINTWISE)
+        return 0;
     double cost = 0;
     for (int32_t i = 0; i < node->attr.expr.count; i++) {
         rg_expr_op op = node->attr.expr.node[i].op;
@@ -309,8 +317,13 @@ static double tree_cost(const rg_fusion *fu, rg_vid v) {
         if (rg_expr_arity(op) > 0) cost += heavy ? 2.0 : 0.2;
     }
     cost *= (double)rg_type_elements(fu->graph->value[v].type);
-    for (int32_t i = 0; i < node->in_count; i++) cost += tree_cost(fu, node->in[i]);
+    for (int32_t i = 0; i < node->in_count; i++) cost += add_tree_cost(fu, node->in[i]);
     return cost;
+}
+
+static double tree_cost(const rg_fusion *fu, rg_vid v) {
+    rg_fuse_walk_begin(fu);
+    return add_tree_cost(fu, v);
 }
 
 /* Bytes that reader n loads more if v is inlined into it instead of nothing: v's leaves less what n

@@ -48,6 +48,13 @@ typedef struct rg_group {
                      reduce's first output) */
 } rg_group;
 
+/* Which values a walk has met already: trees share their parts, so a walk without this could take
+ * exponential time. */
+typedef struct rg_fuse_marks {
+    uint32_t epoch;
+    uint32_t *met; /* by value: the last epoch that met it */
+} rg_fuse_marks;
+
 typedef struct rg_fusion {
     const rg_graph *graph;
     rg_home *home; /* by value */
@@ -55,6 +62,7 @@ typedef struct rg_fusion {
     rg_group *group;
     int32_t **user; /* by value: the nodes that read it */
     int32_t *user_count;
+    rg_fuse_marks *marks;
     rg_nid *joins;   /* by node: the contraction into whose accumulator it adds; -1: its own */
     bool *is_result; /* by value */
 } rg_fusion;
@@ -78,6 +86,10 @@ typedef struct rg_frozen {
     rg_bind *bind; /* by argument */
     bool dgrad;    /* the contraction is a dgrad: its weights are the turned master */
 } rg_frozen;
+
+/* A walk begins; is this the first time that it meets v? */
+void rg_fuse_walk_begin(const rg_fusion *fusion);
+bool rg_fuse_meet(const rg_fusion *fusion, rg_vid v);
 
 /* Marks what must be stored: every value that a group reads and another makes. Before rg_freeze. */
 rg_status rg_fuse_demand(rg_ctx *ctx, rg_fusion *fusion) RG_CHECKED;

@@ -77,7 +77,18 @@ static bool is_internal(const rg_fusion *fu, rg_vid v, int32_t g) {
     return rg_fuse_is_row_reduce(node);
 }
 
-void rg_fuse_collect(const rg_fusion *fu, rg_vid v, int32_t g, rg_fuse_leaves *set, bool *acc) {
+void rg_fuse_walk_begin(const rg_fusion *fu) {
+    fu->marks->epoch++;
+}
+
+bool rg_fuse_meet(const rg_fusion *fu, rg_vid v) {
+    bool first = fu->marks->met[v] != fu->marks->epoch;
+    fu->marks->met[v] = fu->marks->epoch;
+    return first;
+}
+
+static void collect(const rg_fusion *fu, rg_vid v, int32_t g, rg_fuse_leaves *set, bool *acc) {
+    if (!rg_fuse_meet(fu, v)) return;
     if (is_internal(fu, v, g)) {
         *acc = true;
         return;
@@ -87,7 +98,12 @@ void rg_fuse_collect(const rg_fusion *fu, rg_vid v, int32_t g, rg_fuse_leaves *s
         add_leaf(set, v);
         return;
     }
-    for (int32_t i = 0; i < node->in_count; i++) rg_fuse_collect(fu, node->in[i], g, set, acc);
+    for (int32_t i = 0; i < node->in_count; i++) collect(fu, node->in[i], g, set, acc);
+}
+
+void rg_fuse_collect(const rg_fusion *fu, rg_vid v, int32_t g, rg_fuse_leaves *set, bool *acc) {
+    rg_fuse_walk_begin(fu);
+    collect(fu, v, g, set, acc);
 }
 
 void rg_fuse_collect_inputs(const rg_fusion *fu, const rg_node *node, int32_t g,

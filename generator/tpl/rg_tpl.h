@@ -35,6 +35,9 @@ typedef struct rg_candidate {
 rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
                             rg_candidate **list, int32_t *count) RG_CHECKED;
 
+/* Is there a row of this kind and name, for any target? */
+bool rg_tpl_has_variant(rg_tpl *tpl, const char *kind, const char *name);
+
 /* Source text of a description whose variant is set. `symbol` is the function's name. */
 rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,
                         rg_text *out) RG_CHECKED;

@@ -1,4 +1,6 @@
 /* The variants that apply to a description: asked in Lua, copied into the context's arena. */
+#include <string.h>
+
 #include "rg_tpl_impl.h"
 
 static int32_t get_int(lua_State *state, const char *name) {
@@ -95,4 +97,25 @@ rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool
     rg_status status = ask(ctx, tpl, desc, list, count);
     lua_settop(rg_lua_state(tpl->lua), 0);
     return status;
+}
+
+static bool has_text(lua_State *state, const char *field, const char *want) {
+    lua_getfield(state, -1, field);
+    const char *text = lua_tostring(state, -1);
+    bool same = text && strcmp(text, want) == 0;
+    lua_pop(state, 1);
+    return same;
+}
+
+bool rg_tpl_has_variant(rg_tpl *tpl, const char *kind, const char *name) {
+    lua_State *state = rg_lua_state(tpl->lua);
+    lua_getfield(state, LUA_REGISTRYINDEX, "variants.lua");
+    bool found = false;
+    for (lua_Integer i = 1; !found && i <= (lua_Integer)lua_rawlen(state, -1); i++) {
+        lua_rawgeti(state, -1, i);
+        found = has_text(state, "kind", kind) && has_text(state, "name", name);
+        lua_pop(state, 1);
+    }
+    lua_pop(state, 1);
+    return found;
 }
