@@ -166,11 +166,11 @@ void rg_emu_memory_describe(const void *at, char *text, size_t room) {
     if (offset >= rg_emu_device.bytes) {
         snprintf(text, room, "which is not device memory");
     } else if (before && offset - before->at < before->bytes) {
-        snprintf(text, room, "at byte %zu of an allocation of %zu bytes", offset - before->at,
-                 before->bytes);
+        snprintf(text, room, "at byte %zu of an allocation of %zu bytes",
+                 (size_t)(offset - before->at), before->bytes);
     } else if (before && (!after || offset - before->at - before->bytes <= after->at - offset)) {
         snprintf(text, room, "%zu bytes behind an allocation of %zu bytes",
-                 offset - before->at - before->bytes, before->bytes);
+                 (size_t)(offset - before->at - before->bytes), before->bytes);
     } else if (after) {
         snprintf(text, room, "%zu bytes before an allocation of %zu bytes", after->at - offset,
                  after->bytes);

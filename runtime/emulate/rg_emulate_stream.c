@@ -119,6 +119,7 @@ static rg_cu_result op_run(const rg_emu_op *op) {
     case RG_EMU_FILL:
         return rg_emu_fill_words(op->device, op->value, op->bytes / 4);
     case RG_EMU_RECORD:
+        if (!op->event) return RG_CU_INVALID_HANDLE;
         op->event->done = op->record;
         op->event->time = now_ms();
         return RG_CU_SUCCESS;
@@ -171,7 +172,11 @@ rg_cu_result rg_emu_drain(bool blocking_alone) {
 
 rg_cu_result rg_emu_enqueue(struct CUstream_st *stream, const rg_emu_op *op) {
     rg_emu_op *copy = malloc(sizeof *copy);
-    if (!copy) return RG_CU_OUT_OF_MEMORY;
+    if (!copy) {
+        rg_emu_call call = op->call; /* a launch's arguments are the stream's from here on */
+        rg_emu_call_free(&call);
+        return RG_CU_OUT_OF_MEMORY;
+    }
     *copy = *op;
     copy->next = NULL;
     if (copy->event) copy->event->users++;
@@ -350,9 +355,7 @@ static rg_cu_result emu_launch(rg_cu_function function, unsigned grid_x, unsigne
     if (extra) return RG_CU_NOT_SUPPORTED;
     rg_cu_result result = rg_emu_call_make(&op.call, function, grid, block, shared_bytes, params);
     if (result != RG_CU_SUCCESS) return result;
-    result = rg_emu_enqueue(stream, &op);
-    if (result == RG_CU_OUT_OF_MEMORY) rg_emu_call_free(&op.call);
-    return result;
+    return rg_emu_enqueue(stream, &op);
 }
 
 void rg_emu_stream_fill(rg_cuda_driver *driver) {
