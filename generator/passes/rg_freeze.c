@@ -2,12 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "rg_fuse.h"
-
-static const rg_node *def_of(const rg_fusion *fu, rg_vid v) {
-    rg_nid n = fu->graph->value[v].def;
-    return n < 0 ? NULL : &fu->graph->node[n];
-}
+#include "rg_fuse_reach.h"
 
 /* The operand of a joined contraction is stored by no prologue. */
 enum { JOINED_OPERAND = 2 };
@@ -19,7 +14,7 @@ static bool is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand)
     if (home->group != g) return false;
     if (operand >= 0) return home->site == RG_SITE_PROLOGUE && home->operand == operand;
     if (home->site == RG_SITE_PROLOGUE) return false;
-    const rg_node *node = def_of(fu, v);
+    const rg_node *node = rg_fuse_def(fu, v);
     return node->op != RG_OP_REDUCE || home->site == RG_SITE_VEC || rg_fuse_is_row_reduce(node);
 }
 
@@ -31,7 +26,7 @@ typedef void (*leaf_fn)(void *user, rg_vid v);
 static void walk_on(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf,
                     void *user) {
     if (!rg_fuse_meet(fu, v)) return;
-    const rg_node *node = def_of(fu, v);
+    const rg_node *node = rg_fuse_def(fu, v);
     bool inside = is_inside(fu, v, g, operand);
     if (!node || (fu->home[v].group >= 0 && !inside)) {
         leaf(user, v);
@@ -59,7 +54,7 @@ static void walk_group(const rg_fusion *fu, int32_t g, leaf_fn leaf, void *user)
     }
     for (int32_t i = 0; i < group->count; i++) {
         rg_vid v = group->item[i];
-        const rg_node *node = def_of(fu, v);
+        const rg_node *node = rg_fuse_def(fu, v);
         if (fu->home[v].site == RG_SITE_PROLOGUE && fu->home[v].group == g) continue;
         if (fu->home[v].group == g && fu->home[v].part >= 0)
             continue; /* gathered: its parts come from elsewhere */
@@ -257,7 +252,7 @@ static int32_t acc_leaf(freezer *fz, const rg_node *node, rg_vid v) {
 
 static int32_t make_tree(freezer *fz, rg_vid v) {
     const rg_fusion *fu = fz->fu;
-    const rg_node *node = def_of(fu, v);
+    const rg_node *node = rg_fuse_def(fu, v);
     bool inside = is_inside(fu, v, fz->g, fz->operand);
     if (!node || (fu->home[v].group >= 0 && !inside)) {
         int32_t arg = value_arg(fz, v, false);
@@ -361,7 +356,7 @@ static rg_status freeze_epilogue(freezer *fz, const rg_node *anchor, rg_ksite *s
     const rg_group *group = &fu->group[fz->g];
     for (int32_t i = 0; i < group->count; i++) {
         rg_vid v = group->item[i];
-        const rg_node *node = def_of(fu, v);
+        const rg_node *node = rg_fuse_def(fu, v);
         if (node->op == RG_OP_REDUCE)
             add_sum(fz, node);
         else if (fu->home[v].site == RG_SITE_EPILOGUE && fu->home[v].demanded)
@@ -426,7 +421,7 @@ static rg_status freeze_window(freezer *fz, const rg_node *anchor) {
  * reads. */
 static int32_t level_of(const freezer *fz, rg_vid v) {
     if (fz->level[v]) return fz->level[v] - 1;
-    const rg_node *node = def_of(fz->fu, v);
+    const rg_node *node = rg_fuse_def(fz->fu, v);
     bool inside = is_inside(fz->fu, v, fz->g, -1);
     if (!node || (fz->fu->home[v].group >= 0 && !inside)) return 0;
     bool row = node->op == RG_OP_REDUCE;
@@ -452,7 +447,7 @@ static int32_t list_items(const freezer *fz, map_item *list) {
     int32_t count = 0;
     for (int32_t i = 0; i < group->count; i++) {
         rg_vid v = group->item[i];
-        const rg_node *node = def_of(fz->fu, v);
+        const rg_node *node = rg_fuse_def(fz->fu, v);
         bool reduce = node->op == RG_OP_REDUCE;
         rg_vid space = reduce ? node->in[0] : v;
         int32_t c = fz->fu->graph->value[space].type.dim[3];
@@ -466,7 +461,7 @@ static int32_t list_items(const freezer *fz, map_item *list) {
 }
 
 static void add_map_out(freezer *fz, const map_item *item) {
-    const rg_node *node = def_of(fz->fu, item->v);
+    const rg_node *node = rg_fuse_def(fz->fu, item->v);
     if (node->op != RG_OP_REDUCE || item->store_row) {
         add_store(fz, item->v);
     } else if (rg_fuse_is_row_reduce(node)) {
@@ -494,7 +489,7 @@ static rg_status freeze_map(freezer *fz) {
         if (list[i].level > levels) levels = list[i].level;
         if (list[i].c > widest) widest = list[i].c;
     }
-    const rg_node *first = def_of(fz->fu, group->item[0]);
+    const rg_node *first = rg_fuse_def(fz->fu, group->item[0]);
     rg_type space =
         fz->fu->graph->value[first->op == RG_OP_REDUCE ? first->in[0] : group->item[0]].type;
     for (int32_t level = 0; level <= levels; level++)

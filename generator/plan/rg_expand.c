@@ -67,10 +67,6 @@ static const char *label_of(const rg_fusion *fusion, int32_t g) {
 
 /* ---- derived weights ---- */
 
-static int64_t derived_floats(const rg_karg *arg) {
-    return rg_karg_floats(arg, 1);
-}
-
 /* The launch that packs `from` into the form `to`, in `program`; there is one a form. */
 static rg_status add_pack(rg_planner *pl, rg_plan_program_id program, rg_kpack pack,
                           const rg_karg *from, const rg_karg *to, uint32_t master,
@@ -113,7 +109,7 @@ static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *for
             return RG_OK;
         }
     rg_pbuffer made = {.name = name, .arena = RG_ARENA_DERIVED, .layout = RG_PL_RAW, .program = -1};
-    made.floats = derived_floats(arg);
+    made.floats = rg_karg_floats(arg, 1);
     *buffer = rg_buffers_add(pl, &made);
     return *buffer == UINT32_MAX ? rg_nomem(pl->ctx) : RG_OK;
 }
