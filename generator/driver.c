@@ -95,8 +95,8 @@ static void dump_buffers(const rg_job *job, rg_text *text) {
     for (int32_t i = 0; i < job->planned.buffer_count; i++) {
         const rg_pbuffer *b = &job->planned.buffer[i];
         rg_text_add(text, "%-8s %10llu + %10llu bytes  phases %d..%d  %s\n", arena[b->arena],
-                    (unsigned long long)b->offset, (unsigned long long)b->floats * 4, b->first,
-                    b->last, b->name);
+                    (unsigned long long)b->offset, (unsigned long long)rg_pbuffer_bytes(b),
+                    b->first, b->last, b->name);
     }
 }
 

@@ -89,6 +89,10 @@ static double meaning(rg_expr_op op, const double *x) {
         return tanh(a);
     case RG_EXPR_SIGMOID:
         return 1 / (1 + exp(-a));
+    case RG_EXPR_ROUND_TF32:
+    case RG_EXPR_ROUND_BF16:
+    case RG_EXPR_ROUND_F16:
+        return a; /* the points are numbers of all formats */
     case RG_EXPR_ADD:
         return a + b;
     case RG_EXPR_SUB:
@@ -133,6 +137,35 @@ static void test_every_operator_means_what_libm_says(void **state) {
     }
 }
 
+/* Neighbours in a format, and what lies between them. */
+static void test_formats_round_as_the_standards_say(void **state) {
+    (void)state;
+    const rg_expr_op bf16 = RG_EXPR_ROUND_BF16, f16 = RG_EXPR_ROUND_F16, tf32 = RG_EXPR_ROUND_TF32;
+    const struct {
+        rg_expr_op op;
+        double from, to;
+    } row[] = {
+        {bf16, 1 + 0x1p-8, 1},             /* a tie goes to the even */
+        {bf16, 1 + 0x3p-8, 1 + 0x1p-6},    /* likewise */
+        {bf16, 1 + 0x1.01p-8, 1 + 0x1p-7}, /* past the tie */
+        {bf16, -0x1.fep127, -0x1.fep127},  /* the largest */
+        {bf16, 0x1.ffp127, INFINITY},      /* half a step past it */
+        {bf16, 0x1.8p-133, 0x1p-132},      /* subnormal, a tie */
+        {f16, 1 + 0x1p-11, 1},
+        {f16, 1 + 0x3p-11, 1 + 0x1p-9},
+        {f16, 65519, 65504},
+        {f16, -65520, -INFINITY},
+        {f16, 0x1p-25, 0}, /* half the smallest */
+        {f16, 0x1.8p-24, 0x1p-23},
+        {tf32, 1 + 0x1p-11, 1 + 0x1p-10}, /* a tie goes away from zero */
+        {tf32, -1 - 0x1p-11, -1 - 0x1p-10},
+        {tf32, 1 + 0x1.fp-12, 1},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        assert_true(rg_expr_apply(row[i].op, row[i].from, 0, 0) == row[i].to);
+    assert_true(isnan(rg_expr_apply(bf16, NAN, 0, 0)));
+}
+
 static void test_nan_wins_maximum_and_minimum(void **state) {
     (void)state;
     const rg_expr_op op[] = {RG_EXPR_MAX, RG_EXPR_MIN};
@@ -157,6 +190,8 @@ static void test_derivative_of_every_operator_is_the_slope(void **state) {
     (void)state;
     const double h = 1e-5;
     for (int op = RG_EXPR_NEG; op < RG_EXPR_OP_COUNT; op++) {
+        /* The identity's derivative is taken for theirs. */
+        if (op >= RG_EXPR_ROUND_TF32 && op <= RG_EXPR_ROUND_F16) continue;
         for (int32_t wrt = 0; wrt < rg_expr_arity((rg_expr_op)op); wrt++) {
             rg_expr expr = new_expr();
             int32_t root = build(&expr, (rg_expr_op)op);

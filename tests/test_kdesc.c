@@ -47,7 +47,7 @@ static double **numbers(const rg_kdesc *desc, int32_t blocks) {
     double **arg = RG_NEW_ARRAY(ctx.arena, double *, desc->arg_count);
     assert_non_null(arg);
     for (int32_t i = 0; i < desc->arg_count; i++) {
-        int64_t floats = rg_karg_floats(&desc->arg[i], blocks);
+        int64_t floats = rg_karg_elements(&desc->arg[i], blocks);
         arg[i] = RG_NEW_ARRAY(ctx.arena, double, floats);
         assert_non_null(arg[i]);
         for (int64_t j = 0; j < floats; j++) arg[i][j] = number(j * 31 + i);
@@ -249,7 +249,7 @@ static void pack(const rg_karg *master, const double *from, const rg_karg *to, d
                      .index_arg = -1,
                      .pack = kind};
     double *copy =
-        rg_arena_copy(ctx.arena, from, (size_t)rg_karg_floats(&pair[0], 1) * sizeof *from);
+        rg_arena_copy(ctx.arena, from, (size_t)rg_karg_elements(&pair[0], 1) * sizeof *from);
     assert_non_null(copy);
     rg_ctrl ctrl = control(1);
     interpret(&desc, &ctrl, (double *[]){copy, into});

@@ -51,7 +51,7 @@ static inline void tpl_conv_make(tpl_conv *conv, rg_arena *arena) {
     int32_t acc = rg_expr_leaf(&out->expr, RG_EXPR_ACC, 0);
     conv->out[0] = (rg_kout){RG_KOUT_STORE, acc, 2, 0, -1};
     conv->out[1] = (rg_kout){RG_KOUT_MOMENTS, acc, 3, RG_AXIS_N | RG_AXIS_H | RG_AXIS_W, -1};
-    conv->contr = (rg_kcontr){0, 1, 3, 3, {1, 1, -1, 1}, {1, 1, -1, 1}};
+    conv->contr = (rg_kcontr){.w_arg = 1, .r = 3, .s = 3, .gh = {1, 1, -1, 1}, .gw = {1, 1, -1, 1}};
     conv->desc = (rg_kdesc){.kind = RG_K_CONV,
                             .name = "conv2d_fprop_bnrelu_moments",
                             .arg_count = 7,

@@ -69,7 +69,7 @@ static rg_status pack(trial *t, rg_hrole role, rg_kpack kind) {
     pair[1].written = true;
     rg_kdesc desc = {.kind = RG_K_PACK, .name = "pack", .arg_count = 2, .arg = pair, .pack = kind};
     desc.index_arg = -1;
-    int64_t count[2] = {rg_karg_floats(&pair[0], 1), rg_karg_floats(&pair[1], 1)};
+    int64_t count[2] = {rg_karg_elements(&pair[0], 1), rg_karg_elements(&pair[1], 1)};
     double *in = calloc((size_t)count[0], sizeof *in), *out = calloc((size_t)count[1], sizeof *out);
     rg_hdata *data = &t->data[role];
     rg_status status = in && out ? RG_OK : rg_nomem(t->ctx);

@@ -103,7 +103,7 @@ rg_status rg_harness_bare(rg_ctx *ctx, const rg_kdesc *desc, int32_t contr, rg_h
 static void settle_weights(rg_kdesc *desc, rg_karg *arg, const rg_candidate *candidate) {
     arg->layout = RG_LAYOUT_WEIGHT;
     if (desc->kind == RG_K_WGRAD && !candidate->variant.complete) {
-        arg->length = rg_karg_floats(arg, 1);
+        arg->length = rg_karg_elements(arg, 1);
         arg->layout = RG_LAYOUT_PARTW;
         arg->parts_per_block = candidate->variant.parts_per_block;
     }

@@ -60,7 +60,7 @@ rg_status rg_hdata_new(rg_ctx *ctx, const rg_kdesc *desc, int32_t live, rg_hdata
     data->arg = calloc(buffers, sizeof *data->arg);
     if (!data->buffer || !data->arg) goto nomem;
     for (int32_t i = 0; i <= desc->arg_count; i++) {
-        int64_t floats = i < desc->arg_count ? rg_karg_floats(&desc->arg[i], data->ctrl.blocks)
+        int64_t floats = i < desc->arg_count ? rg_karg_elements(&desc->arg[i], data->ctrl.blocks)
                                              : desc->variant.scratch_floats;
         if (!new_buffer(&data->buffer[i], floats)) goto nomem;
         data->arg[i] = data->buffer[i].data;
@@ -175,7 +175,7 @@ void rg_hvisit_elements(const rg_karg *arg, const rg_ctrl *ctrl, rg_hvisit visit
         visit_wino(arg, visit, user);
         break;
     default:
-        visit_run(rg_karg_floats(arg, ctrl->blocks), visit, user);
+        visit_run(rg_karg_elements(arg, ctrl->blocks), visit, user);
         break;
     }
 }
@@ -297,7 +297,7 @@ static rg_status fill_wino(rg_ctx *ctx, const filler *fill, const rg_karg *arg,
                      .arg = pair,
                      .pack = RG_KPACK_WINO,
                      .index_arg = -1};
-    int64_t from_count = rg_karg_floats(&pair[0], 1), to_count = rg_karg_floats(&pair[1], 1);
+    int64_t from_count = rg_karg_elements(&pair[0], 1), to_count = rg_karg_elements(&pair[1], 1);
     double *from = calloc((size_t)from_count, sizeof *from),
            *to = calloc((size_t)to_count, sizeof *to);
     rg_status status = RG_E_NOMEM;

@@ -45,6 +45,15 @@ static double max_or_nan(double a, double b) {
     return a > b ? a : b;
 }
 
+/* To `bits` bits after the leading one; exponents under `lowest` are subnormal; from `infinite` on
+ * there is no number. */
+static double round_to(double v, int bits, int lowest, double infinite, double (*whole)(double)) {
+    if (!isfinite(v) || v == 0) return v;
+    int exponent = ilogb(v) < lowest ? lowest : ilogb(v);
+    double unit = ldexp(1, exponent - bits), rounded = whole(v / unit) * unit;
+    return fabs(rounded) >= infinite ? copysign(INFINITY, v) : rounded;
+}
+
 double rg_expr_apply(rg_expr_op op, double a, double b, double c) {
     switch (op) {
     case RG_EXPR_NEG:
@@ -63,6 +72,12 @@ double rg_expr_apply(rg_expr_op op, double a, double b, double c) {
         return tanh(a);
     case RG_EXPR_SIGMOID:
         return 1.0 / (1.0 + exp(-a));
+    case RG_EXPR_ROUND_TF32:
+        return round_to(a, 10, -126, 0x1p128, round);
+    case RG_EXPR_ROUND_BF16:
+        return round_to(a, 7, -126, 0x1.ffp127, rint);
+    case RG_EXPR_ROUND_F16:
+        return round_to(a, 10, -14, 65520, rint);
     case RG_EXPR_ADD:
         return a + b;
     case RG_EXPR_SUB:
@@ -379,6 +394,10 @@ static int32_t derive_unary(rg_expr *e, const rg_enode *n, int32_t y, int32_t da
     switch (n->op) {
     case RG_EXPR_NEG:
         return neg(e, da);
+    case RG_EXPR_ROUND_TF32:
+    case RG_EXPR_ROUND_BF16:
+    case RG_EXPR_ROUND_F16:
+        return da; /* that of the identity: rounding is no part of what is learned */
     case RG_EXPR_ABS:
         return derive_abs(e, n->a, da, zero);
     case RG_EXPR_SQRT:

@@ -18,6 +18,9 @@
     X(LOG, "log", 1)                                                                               \
     X(TANH, "tanh", 1)                                                                             \
     X(SIGMOID, "sigmoid", 1)                                                                       \
+    X(ROUND_TF32, "round_tf32", 1) /* to 10 fraction bits, ties away from zero */                  \
+    X(ROUND_BF16, "round_bf16", 1) /* to bfloat16, ties to even */                                 \
+    X(ROUND_F16, "round_f16", 1)   /* to binary16, ties to even; too large: infinite */            \
     X(ADD, "add", 2)                                                                               \
     X(SUB, "sub", 2)                                                                               \
     X(MUL, "mul", 2)                                                                               \

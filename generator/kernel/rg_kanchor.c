@@ -69,8 +69,9 @@ static int64_t wino_index(const rg_karg *arg, int32_t point, int32_t k, int32_t 
     return (block * arg->c + c) * arg->kb + k % arg->kb;
 }
 
-/* Weights as [r][s][c][k], whatever their layout. */
-static rg_status plain_weights(rg_kinterp *in, int32_t index, double **weights) {
+/* Weights as [r][s][c][k], whatever their layout, as numbers of the contraction's format. */
+static rg_status plain_weights(rg_kinterp *in, const rg_kcontr *contr, double **weights) {
+    int32_t index = contr->w_arg;
     const rg_karg *arg = &in->desc->arg[index];
     const double *from = in->arg[index];
     double g[8 * 8], inverse[8 * 8], u[8 * 8], w[8 * 8];
@@ -92,7 +93,8 @@ static rg_status plain_weights(rg_kinterp *in, int32_t index, double **weights) 
                 (*weights)[((int64_t)i * arg->c + c) * arg->k + k] =
                     arg->layout == RG_LAYOUT_WINO
                         ? w[i]
-                        : from[rg_karg_weight_index(arg, k, i / s, i % s, c)];
+                        : rg_kformat_round(contr->format,
+                                           from[rg_karg_weight_index(arg, k, i / s, i % s, c)]);
         }
     return RG_OK;
 }
@@ -143,11 +145,19 @@ static void conv_pixel(const rg_kinterp *in, const rg_kcontr *contr, const rg_kv
         }
 }
 
+/* Relative error of each product's share in a sum of `terms`. A matrix unit cuts the sum off at 24
+ * bits, always towards zero, for every 4, 8 or 16 products, all of which are cut off likewise
+ * (MMA-Sim, arXiv 2511.10909): no two of these errors need cancel. */
+static double sum_unit(rg_kformat format, double terms) {
+    if (format == RG_KFORMAT_F32) return rg_kval_roundings(terms) * RG_UNIT;
+    return 2 * (terms + 2) * RG_UNIT;
+}
+
 static rg_status conv_one(rg_kinterp *in, const rg_kcontr *contr, const rg_kval *x, double terms) {
     const rg_karg *weight = &in->desc->arg[contr->w_arg];
     const rg_ksite *out = &in->desc->site[in->desc->site_count - 1];
-    double *w, unit = rg_kval_roundings(terms) * RG_UNIT * wino_factor(weight);
-    RG_TRY(plain_weights(in, contr->w_arg, &w));
+    double *w, unit = sum_unit(contr->format, terms) * wino_factor(weight);
+    RG_TRY(plain_weights(in, contr, &w));
     for (int32_t n = 0; n < in->ctrl->live; n++)
         for (int32_t p = 0; p < out->h; p++)
             for (int32_t q = 0; q < out->w; q++)
@@ -186,7 +196,7 @@ static void add_outer(const rg_kval *x, const rg_kval *dy, int32_t c, int32_t k,
 static void wgrad_tap(const rg_kinterp *in, const rg_kcontr *contr, int32_t r, int32_t s,
                       const rg_kval *x, const rg_kval *dy, rg_kval *dw) {
     const rg_ksite *xs = &in->desc->site[0], *ys = &in->desc->site[1];
-    double unit = rg_kval_roundings((double)in->ctrl->live * ys->h * ys->w) * RG_UNIT;
+    double unit = sum_unit(contr->format, (double)in->ctrl->live * ys->h * ys->w);
     for (int32_t n = 0; n < in->ctrl->live; n++)
         for (int32_t p = 0; p < ys->h; p++)
             for (int32_t q = 0; q < ys->w; q++) {
@@ -214,7 +224,7 @@ static void put_wgrad(const rg_kinterp *in, const rg_kcontr *contr, const rg_kva
 rg_status rg_kinterp_wgrad(rg_kinterp *in, const rg_kval *x, const rg_kval *dy) {
     const rg_kcontr *contr = &in->desc->contr[0];
     const rg_karg *arg = &in->desc->arg[contr->w_arg];
-    int64_t whole = rg_karg_floats(arg, in->ctrl->blocks), slice = (int64_t)arg->c * arg->k;
+    int64_t whole = rg_karg_elements(arg, in->ctrl->blocks), slice = (int64_t)arg->c * arg->k;
     rg_kval *dw = RG_NEW_ARRAY(in->arena, rg_kval, slice);
     if (!dw) return rg_nomem(in->ctx);
     for (int64_t i = 0; arg->layout == RG_LAYOUT_PARTW && i < whole; i++)
@@ -330,7 +340,8 @@ rg_status rg_kinterp_pack(rg_kinterp *in) {
             if (wino) pack_wino(in, g, k, c);
             for (int32_t i = 0; !wino && i < to->r * to->s; i++) {
                 int64_t at = rg_karg_weight_index(to, k, i / to->s, i % to->s, c);
-                in->arg[1][at] = pack_source(in, k, i / to->s, i % to->s, c);
+                in->arg[1][at] =
+                    rg_ktype_round(to->type, pack_source(in, k, i / to->s, i % to->s, c));
                 if (in->error && in->error[1]) in->error[1][at] = 0;
             }
         }

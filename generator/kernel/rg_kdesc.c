@@ -13,6 +13,16 @@ static const char *const layout_name[] = {
     RG_LAYOUT_LIST(X)
 #undef X
 };
+static const char *const type_name[] = {
+#define X(id, name, bytes) name,
+    RG_KTYPE_LIST(X)
+#undef X
+};
+static const char *const format_name[] = {
+#define X(id, name) name,
+    RG_KFORMAT_LIST(X)
+#undef X
+};
 static const char *const out_name[] = {
 #define X(id, name) name,
     RG_KOUT_LIST(X)
@@ -56,6 +66,8 @@ static void print_arg(rg_text *text, int32_t index, const rg_karg *arg) {
     rg_text_add(text, "    [%d] = {layout = \"%s\", read = %s, written = %s", index,
                 layout_name[arg->layout], arg->read ? "true" : "false",
                 arg->written ? "true" : "false");
+    if (arg->type != RG_KTYPE_F32) rg_text_add(text, ", type = \"%s\"", type_name[arg->type]);
+    if (arg->turned) rg_text_add(text, ", turned = true");
     switch (arg->layout) {
     case RG_LAYOUT_ACT:
         rg_text_add(text, ", h = %d, w = %d, c = %d, cp = %d", arg->h, arg->w, arg->c, arg->cp);
@@ -129,6 +141,8 @@ static void print_geom(rg_text *text, const char *name, const rg_kgeom *geom) {
 static void print_contr(rg_text *text, int32_t index, const rg_kcontr *contr) {
     rg_text_add(text, "    [%d] = {site = %d, w_arg = %d, r = %d, s = %d", index, contr->site,
                 contr->w_arg, contr->r, contr->s);
+    if (contr->format != RG_KFORMAT_F32)
+        rg_text_add(text, ", format = \"%s\"", format_name[contr->format]);
     print_geom(text, "gh", &contr->gh);
     print_geom(text, "gw", &contr->gw);
     rg_text_add(text, "},\n");
@@ -145,6 +159,7 @@ static void print_variant(rg_text *text, const rg_kvariant *variant) {
                 "scratch_floats = %lld, complete = %s",
                 variant->tiles_per_block, variant->tiles_fixed, variant->parts_per_block,
                 (long long)variant->scratch_floats, variant->complete ? "true" : "false");
+    if (variant->counters) rg_text_add(text, ", counters = %d", variant->counters);
     if (variant->threads)
         rg_text_add(text, ",\n    threads = %d, shared_bytes = %d", variant->threads,
                     variant->shared_bytes);
@@ -164,6 +179,12 @@ void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant) {
         rg_text_add(text, "    [%d] = {kind = \"%s\", arg = %d},\n", i, fin_name[desc->fin[i].kind],
                     desc->fin[i].arg);
     rg_text_add(text, "  },\n");
+    if (desc->tail_count) {
+        rg_text_add(text, "  tail_count = %d, counter_arg = %d, tail = {\n", desc->tail_count,
+                    desc->counter_arg);
+        for (int32_t i = 0; i < desc->tail_count; i++) print_site(text, i, &desc->tail[i].site);
+        rg_text_add(text, "  },\n");
+    }
     if (desc->kind == RG_K_WINDOW)
         rg_text_add(text, "  window = \"%s\", index_arg = %d,\n", window_name[desc->window],
                     desc->index_arg);
@@ -174,11 +195,36 @@ void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant) {
 
 /* ---- sizes and counts ---- */
 
-static int64_t weight_floats(const rg_karg *arg, int64_t taps) {
-    return (int64_t)((arg->kp + arg->kb - 1) / arg->kb) * taps * arg->c * arg->kb;
+static int64_t weight_elements(const rg_karg *arg, int64_t taps) {
+    int32_t rows = arg->turned ? arg->k : arg->c;
+    return (int64_t)((arg->kp + arg->kb - 1) / arg->kb) * taps * rows * arg->kb;
 }
 
-int64_t rg_karg_floats(const rg_karg *arg, int32_t blocks) {
+int64_t rg_ktype_bytes(rg_ktype type) {
+    static const int64_t bytes[] = {
+#define X(id, name, size) size,
+        RG_KTYPE_LIST(X)
+#undef X
+    };
+    return bytes[type];
+}
+
+int64_t rg_karg_bytes(const rg_karg *arg, int32_t blocks) {
+    return rg_karg_elements(arg, blocks) * rg_ktype_bytes(arg->type);
+}
+
+double rg_kformat_round(rg_kformat format, double v) {
+    static const rg_expr_op op[] = {RG_EXPR_CONST, RG_EXPR_ROUND_TF32, RG_EXPR_ROUND_BF16,
+                                    RG_EXPR_ROUND_F16};
+    return format == RG_KFORMAT_F32 ? v : rg_expr_apply(op[format], v, 0, 0);
+}
+
+double rg_ktype_round(rg_ktype type, double v) {
+    if (type == RG_KTYPE_BF16) return rg_kformat_round(RG_KFORMAT_BF16, v);
+    return type == RG_KTYPE_F16 ? rg_kformat_round(RG_KFORMAT_F16, v) : v;
+}
+
+int64_t rg_karg_elements(const rg_karg *arg, int32_t blocks) {
     int64_t side = arg->h + arg->r - 1;
     switch (arg->layout) {
     case RG_LAYOUT_ACT:
@@ -186,9 +232,9 @@ int64_t rg_karg_floats(const rg_karg *arg, int32_t blocks) {
     case RG_LAYOUT_VEC:
         return arg->cp;
     case RG_LAYOUT_WEIGHT:
-        return weight_floats(arg, (int64_t)arg->r * arg->s);
+        return weight_elements(arg, (int64_t)arg->r * arg->s);
     case RG_LAYOUT_WINO:
-        return weight_floats(arg, side * side);
+        return weight_elements(arg, side * side);
     case RG_LAYOUT_PART:
         return (int64_t)blocks * arg->parts_per_block * arg->stats * arg->cp;
     case RG_LAYOUT_PARTW:
@@ -235,7 +281,7 @@ double rg_kdesc_bytes(const rg_kdesc *desc, int32_t blocks) {
     for (int32_t i = 0; i < desc->arg_count; i++) {
         const rg_karg *arg = &desc->arg[i];
         int passes = (arg->read ? 1 : 0) + (arg->written ? 1 : 0);
-        bytes += 4.0 * passes * (double)rg_karg_floats(arg, blocks);
+        bytes += passes * (double)rg_karg_bytes(arg, blocks);
     }
     return bytes;
 }

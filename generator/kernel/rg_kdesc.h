@@ -40,16 +40,38 @@ typedef enum rg_kkind {
 #undef X
 } rg_kkind;
 
-/* How an argument lies in memory.
+/* How an element of an argument is stored. Whatever it is, trees compute in f32. */
+#define RG_KTYPE_LIST(X) X(F32, "f32", 4) X(BF16, "bf16", 2) X(F16, "f16", 2) X(U32, "u32", 4)
+
+typedef enum rg_ktype {
+#define X(id, name, bytes) RG_KTYPE_##id,
+    RG_KTYPE_LIST(X)
+#undef X
+} rg_ktype;
+
+/* What a contraction's products are made of: both operands are numbers of this format; products
+ * and sums are in f32, as matrix units make them where it is not F32. */
+#define RG_KFORMAT_LIST(X) X(F32, "f32") X(TF32, "tf32") X(BF16, "bf16") X(F16, "f16")
+
+typedef enum rg_kformat {
+#define X(id, name) RG_KFORMAT_##id,
+    RG_KFORMAT_LIST(X)
+#undef X
+} rg_kformat;
+
+/* How an argument lies in memory (float stands for an element of the argument's type).
  * - ACT: float [blocks][h][w][16][cp]; h == 1 or w == 1 or c == 1 broadcasts where the space is
  *   larger
  * - VEC: float [cp]: one value a channel (c == 1: one for all)
- * - WEIGHT: float [ceil(kp/kb)][r][s][c][kb]: k output channels padded to kp, c not padded
+ * - WEIGHT: float [ceil(kp/kb)][r][s][c][kb]: k output channels padded to kp, c not padded. Where
+ *   `turned`, k and c change places: float [ceil(kp/kb)][r][s][k][kb] with c padded to kp (a dgrad
+ *   reads its fprop's weights as they are)
  * - WINO: float [(m+r-1)*(m+r-1)][kp/kb][c][kb]: Winograd-transformed weights (m in `h`)
  * - PART: float [parts][stats][cp]: partial reductions; parts = parts_per_block * blocks (of
  *   images); stats: 1 for SUM and MAX, 3 for MOMENTS: (count, mean, M2), count in every channel
  * - PARTW: float [parts][WEIGHT]: partial weight gradients, `length` floats each
- * - FLAT: float [length] */
+ * - FLAT: float [length]
+ * Types other than F32: BF16 and F16 in ACT, WEIGHT and FLAT; U32 in FLAT (a tail's counters) */
 #define RG_LAYOUT_LIST(X)                                                                          \
     X(ACT, "act")                                                                                  \
     X(VEC, "vec")                                                                                  \
@@ -67,7 +89,9 @@ typedef enum rg_layout {
 
 typedef struct rg_karg {
     rg_layout layout;
+    rg_ktype type;
     bool read, written;
+    bool turned;             /* WEIGHT */
     int32_t h, w, c, cp;     /* ACT: extents, physical channels. VEC, PART: c, cp */
     int32_t k, kp, kb, r, s; /* WEIGHT, WINO (with c: input channels of the contraction) */
     int32_t stats;           /* PART */
@@ -117,8 +141,10 @@ typedef struct rg_ksite {
 
 /* One contraction or window: operand (site) x taps. */
 typedef struct rg_kcontr {
-    int32_t site;  /* index of the prologue's site */
-    int32_t w_arg; /* CONV: WEIGHT or WINO argument; WGRAD: the result; WINDOW: -1 */
+    int32_t site;      /* index of the prologue's site */
+    rg_kformat format; /* operands: the prologue's root is rounded by its own nodes; weights are
+                          rounded where they are read (those of a 16-bit copy are already) */
+    int32_t w_arg;     /* CONV: WEIGHT or WINO argument; WGRAD: the result; WINDOW: -1 */
     int32_t r, s;
     rg_kgeom gh, gw;
 } rg_kcontr;
@@ -162,6 +188,13 @@ typedef enum rg_kpack {
 #undef X
 } rg_kpack;
 
+/* A tail: one more site over a run, as a VEC kernel's, which the tile that ends last computes when
+ * all others are complete (rg_last_block); its FIN leaves gather PART arguments that this kernel
+ * writes. WGRAD: the tail adds up PARTW, and the last tile of each slice of dw does that slice. */
+typedef struct rg_ktail {
+    rg_ksite site;
+} rg_ktail;
+
 typedef struct rg_kparam {
     const char *name;
     int32_t value;
@@ -179,6 +212,7 @@ typedef struct rg_kvariant {
     int32_t tiles_fixed;
     int32_t parts_per_block; /* parts that its reductions over N, H, W leave, per image block */
     int64_t scratch_floats;  /* private to a thread (cpu) */
+    int32_t counters;        /* of its tails: U32 words (0: one) */
     int32_t threads;         /* of a block (cuda; a tile is a block); else 0 */
     int32_t shared_bytes;    /* dynamic shared memory of a block (cuda); else 0 */
     bool complete;           /* WGRAD: false if it leaves PARTW */
@@ -199,7 +233,11 @@ typedef struct rg_kdesc {
     rg_kwindow window; /* WINDOW */
     int32_t index_arg; /* WINDOW MAXGRAD; else -1 */
     int32_t fin_count;
-    rg_kfin *fin;        /* VEC */
+    rg_kfin *fin; /* VEC, tails */
+    int32_t tail_count;
+    rg_ktail *tail;
+    int32_t counter_arg; /* with tails: FLAT of type U32, read and written, zeros before the first
+                            launch and after every one; else -1 (or 0 with no tail) */
     rg_kpack pack;       /* PACK: arg 0 -> arg 1 */
     rg_kvariant variant; /* name NULL until selected */
 } rg_kdesc;
@@ -211,8 +249,13 @@ void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant);
 /* Every index in range, every arity and extent right: RG_E_INTERNAL with one line otherwise. */
 rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) RG_CHECKED;
 
-/* Floats of an argument's buffer for `blocks` image blocks. */
-int64_t rg_karg_floats(const rg_karg *arg, int32_t blocks);
+/* Elements of an argument's buffer for `blocks` image blocks, and their bytes. */
+int64_t rg_karg_elements(const rg_karg *arg, int32_t blocks);
+int64_t rg_karg_bytes(const rg_karg *arg, int32_t blocks);
+int64_t rg_ktype_bytes(rg_ktype type);
+/* `v` as a number of this format, or as it comes back from memory of this type. */
+double rg_kformat_round(rg_kformat format, double v);
+double rg_ktype_round(rg_ktype type, double v);
 
 /* Multiply-adds counted as the direct algorithm, times 2, all taps (useful == false) or those
  * inside the image (true), per image. */

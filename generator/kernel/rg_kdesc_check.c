@@ -79,7 +79,7 @@ static bool arg_fits(const rg_kdesc *desc, const rg_ksite *site, int32_t index, 
     if (desc->kind == RG_K_VEC) {
         bool run = arg->layout == RG_LAYOUT_VEC || arg->layout == RG_LAYOUT_FLAT ||
                    arg->layout == RG_LAYOUT_WEIGHT;
-        int64_t length = arg->layout == RG_LAYOUT_VEC ? arg->c : rg_karg_floats(arg, 1);
+        int64_t length = arg->layout == RG_LAYOUT_VEC ? arg->c : rg_karg_elements(arg, 1);
         return run && (length == site->c || (length == 1 && !exact));
     }
     if (exact)

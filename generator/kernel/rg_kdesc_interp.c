@@ -11,15 +11,16 @@ typedef struct place {
 
 int64_t rg_karg_index(const rg_karg *arg, int32_t n, int32_t h, int32_t w, int32_t c) {
     if (arg->layout == RG_LAYOUT_VEC) return arg->c == 1 ? 0 : c;
-    if (arg->layout != RG_LAYOUT_ACT) return rg_karg_floats(arg, 1) == 1 ? 0 : c;
+    if (arg->layout != RG_LAYOUT_ACT) return rg_karg_elements(arg, 1) == 1 ? 0 : c;
     int64_t row = (int64_t)(n / RG_BLOCK) * arg->h + (arg->h == 1 ? 0 : h);
     int64_t pixel = row * arg->w + (arg->w == 1 ? 0 : w);
     return (pixel * RG_BLOCK + n % RG_BLOCK) * arg->cp + (arg->c == 1 ? 0 : c);
 }
 
 int64_t rg_karg_weight_index(const rg_karg *arg, int32_t k, int32_t r, int32_t s, int32_t c) {
-    int64_t tap = ((int64_t)(k / arg->kb) * arg->r + r) * arg->s + s;
-    return (tap * arg->c + c) * arg->kb + k % arg->kb;
+    int32_t across = arg->turned ? c : k, down = arg->turned ? k : c;
+    int64_t tap = ((int64_t)(across / arg->kb) * arg->r + r) * arg->s + s;
+    return (tap * (arg->turned ? arg->k : arg->c) + down) * arg->kb + across % arg->kb;
 }
 
 /* ---- leaves ---- */
@@ -78,7 +79,13 @@ static void eval_nodes(const rg_kinterp *in, const rg_ksite *site, place at, rg_
 
 /* ---- outputs ---- */
 
+static rg_kval stored(rg_ktype type, rg_kval value) {
+    if (type == RG_KTYPE_BF16) return rg_kval_apply(RG_EXPR_ROUND_BF16, value, value, value);
+    return type == RG_KTYPE_F16 ? rg_kval_apply(RG_EXPR_ROUND_F16, value, value, value) : value;
+}
+
 static void put(const rg_kinterp *in, int32_t arg, int64_t index, rg_kval value) {
+    value = stored(in->desc->arg[arg].type, value);
     in->arg[arg][index] = value.v;
     if (in->error && in->error[arg]) in->error[arg][index] = value.e;
 }

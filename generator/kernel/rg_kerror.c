@@ -64,6 +64,12 @@ rg_kval rg_kval_apply(rg_expr_op op, rg_kval a, rg_kval b, rg_kval c) {
     case RG_EXPR_TANH:
     case RG_EXPR_SIGMOID:
         return (rg_kval){v, a.e + rounded(1, 4)};
+    case RG_EXPR_ROUND_TF32:
+    case RG_EXPR_ROUND_BF16:
+    case RG_EXPR_ROUND_F16: {
+        double low = rg_expr_apply(op, a.v - a.e, 0, 0), high = rg_expr_apply(op, a.v + a.e, 0, 0);
+        return (rg_kval){v, a.e == 0 ? 0 : fmax(fabs(v - low), fabs(high - v))};
+    }
     case RG_EXPR_ADD:
     case RG_EXPR_SUB:
         return (rg_kval){v, a.e + b.e + rounded(v, 1)};

@@ -31,7 +31,7 @@ static void put_buffers(assembler *as) {
                                .kb = from->kb,
                                .offset = from->offset};
         memcpy(to->dim, from->dim, sizeof to->dim);
-        to->bytes = (uint64_t)from->floats * 4;
+        to->bytes = (uint64_t)rg_pbuffer_bytes(from);
         bool unused = from->arena == RG_ARENA_WORK && from->first < 0;
         if (unused) to->offset = to->bytes = 0;
     }

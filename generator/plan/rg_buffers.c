@@ -29,12 +29,12 @@ static rg_pbuffer param_form(const rg_param *param, rg_plan_arena arena, uint32_
         buffer.layout = RG_PL_WEIGHT;
         buffer.cp = round_up(buffer.dim[0], vector);
         buffer.kb = buffer.cp % (2 * vector) == 0 ? 2 * vector : vector;
-        buffer.floats = (int64_t)buffer.cp * buffer.dim[1] * buffer.dim[2] * buffer.dim[3];
+        buffer.elements = (int64_t)buffer.cp * buffer.dim[1] * buffer.dim[2] * buffer.dim[3];
     } else {
         buffer.layout = RG_PL_VEC;
         buffer.dim[0] = (uint32_t)param->type.dim[3];
         buffer.dim[1] = buffer.cp = buffer.dim[0] == 1 ? 1 : round_up(buffer.dim[0], vector);
-        buffer.floats = buffer.cp;
+        buffer.elements = buffer.cp;
     }
     return buffer;
 }
@@ -51,7 +51,7 @@ static rg_status make_params(rg_planner *pl) {
         rg_plan_arena arena = trained ? RG_ARENA_PARAM : RG_ARENA_STATE;
         rg_pbuffer buffer = param_form(&table->param[i], arena, (uint32_t)pl->target->vector);
         buffer.offset = offset[!trained];
-        offset[!trained] += (uint64_t)(buffer.floats * 4 + 63) / 64 * 64;
+        offset[!trained] += (uint64_t)(buffer.elements * 4 + 63) / 64 * 64;
         pl->param_buffer[i] = rg_buffers_add(pl, &buffer);
         buffer.arena = RG_ARENA_GRAD;
         pl->grad_buffer[i] = trained ? rg_buffers_add(pl, &buffer) : UINT32_MAX;
@@ -62,7 +62,7 @@ static rg_status make_params(rg_planner *pl) {
     static const char *const names[4] = {"all parameters", "all gradients", "moment 1", "moment 2"};
     for (int i = 0; i < 4; i++) {
         rg_pbuffer all = {.name = names[i], .arena = arenas[i], .layout = RG_PL_RAW, .program = -1};
-        all.floats = (int64_t)(offset[0] / 4);
+        all.elements = (int64_t)(offset[0] / 4);
         pl->flat[i] = rg_buffers_add(pl, &all);
         if (pl->flat[i] == UINT32_MAX) return rg_nomem(pl->ctx);
     }
@@ -85,14 +85,14 @@ static uint32_t io_buffer(rg_planner *pl, const char *name, uint32_t h, uint32_t
     buffer.dim[1] = w;
     buffer.dim[2] = c;
     buffer.dim[3] = buffer.cp = cp;
-    buffer.floats = (int64_t)blocks * RG_BLOCK * h * w * cp;
+    buffer.elements = (int64_t)blocks * RG_BLOCK * h * w * cp;
     return rg_buffers_add(pl, &buffer);
 }
 
 static uint32_t io_scalar(rg_planner *pl, const char *name) {
     rg_pbuffer buffer = {.name = name, .arena = RG_ARENA_IO, .layout = RG_PL_VEC, .program = -1};
     buffer.dim[0] = buffer.dim[1] = buffer.cp = 1;
-    buffer.floats = 1;
+    buffer.elements = 1;
     return rg_buffers_add(pl, &buffer);
 }
 
@@ -189,6 +189,8 @@ rg_status rg_buffers_bind(rg_planner *pl, rg_plan_program_id p, const rg_bind *b
         made.layout = arg->layout == RG_LAYOUT_ACT   ? RG_PL_ACT
                       : arg->layout == RG_LAYOUT_VEC ? RG_PL_VEC
                                                      : RG_PL_RAW;
+        made.type = arg->type;
+        if (arg->type != RG_KTYPE_F32) made.layout = RG_PL_RAW; /* of floats alone does it know */
         if (made.layout == RG_PL_ACT) {
             made.dim[0] = (uint32_t)arg->h;
             made.dim[1] = (uint32_t)arg->w;
@@ -198,7 +200,7 @@ rg_status rg_buffers_bind(rg_planner *pl, rg_plan_program_id p, const rg_bind *b
             made.dim[0] = (uint32_t)arg->c;
             made.dim[1] = made.cp = (uint32_t)arg->cp;
         }
-        made.floats = rg_karg_floats(arg, blocks_of(pl->out->program[p].batch));
+        made.elements = rg_karg_elements(arg, blocks_of(pl->out->program[p].batch));
         *slot = rg_buffers_add(pl, &made);
         if (*slot == UINT32_MAX) return rg_nomem(pl->ctx);
     }

@@ -109,7 +109,8 @@ static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *for
             return RG_OK;
         }
     rg_pbuffer made = {.name = name, .arena = RG_ARENA_DERIVED, .layout = RG_PL_RAW, .program = -1};
-    made.floats = rg_karg_floats(arg, 1);
+    made.type = arg->type;
+    made.elements = rg_karg_elements(arg, 1);
     *buffer = rg_buffers_add(pl, &made);
     return *buffer == UINT32_MAX ? rg_nomem(pl->ctx) : RG_OK;
 }
@@ -158,7 +159,7 @@ static rg_status bind_weights(rg_planner *pl, int32_t index, int32_t w) {
 
 static rg_status one_site(rg_planner *pl, rg_kdesc *desc, int64_t length) {
     if (length > INT32_MAX)
-        return rg_fail(pl->ctx, RG_E_LIMIT, "%lld floats in one buffer: too many",
+        return rg_fail(pl->ctx, RG_E_LIMIT, "%lld elements in one buffer: too many",
                        (long long)length);
     desc->site = RG_NEW_ARRAY(pl->ctx->arena, rg_ksite, 1);
     if (!desc->site) return rg_nomem(pl->ctx);
@@ -209,14 +210,14 @@ static rg_status split_wgrad(rg_planner *pl, int32_t index) {
     int32_t w = launch->desc.contr[0].w_arg;
     rg_karg *arg = &launch->desc.arg[w];
     uint32_t dw = launch->buffer[w];
-    arg->length = rg_karg_floats(arg, 1);
+    arg->length = rg_karg_elements(arg, 1);
     arg->layout = RG_LAYOUT_PARTW;
     arg->parts_per_block = launch->desc.variant.parts_per_block;
     rg_karg part = *arg;
     rg_pbuffer made = {
         .name = pl->out->buffer[dw].name, .arena = RG_ARENA_WORK, .layout = RG_PL_RAW};
     made.program = (int32_t)launch->program;
-    made.floats = rg_karg_floats(arg, launch->blocks);
+    made.elements = rg_karg_elements(arg, launch->blocks);
     uint32_t buffer = rg_buffers_add(pl, &made);
     if (buffer == UINT32_MAX) return rg_nomem(pl->ctx);
     launch->buffer[w] = buffer;
@@ -308,7 +309,7 @@ static rg_status add_optimiser(rg_planner *pl) {
     launch->desc.arg = RG_NEW_ARRAY(pl->ctx->arena, rg_karg, 8);
     launch->buffer = RG_NEW_ARRAY(pl->ctx->arena, uint32_t, 8);
     if (!launch->desc.arg || !launch->buffer) return rg_nomem(pl->ctx);
-    int64_t length = pl->out->buffer[pl->flat[0]].floats;
+    int64_t length = pl->out->buffer[pl->flat[0]].elements;
     RG_TRY(one_site(pl, &launch->desc, length));
     rg_ksite *site = launch->desc.site;
     int32_t root[3], moments;

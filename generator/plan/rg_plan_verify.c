@@ -24,8 +24,8 @@ static bool made_before(const rg_planned *out, const rg_launch *reader, uint32_t
 static rg_status check_launch(rg_planner *pl, const rg_launch *launch) {
     for (int32_t a = 0; a < launch->desc.arg_count; a++) {
         const rg_pbuffer *buffer = &pl->out->buffer[launch->buffer[a]];
-        int64_t floats = rg_karg_floats(&launch->desc.arg[a], launch->blocks);
-        if (floats > buffer->floats)
+        const rg_karg *arg = &launch->desc.arg[a];
+        if (arg->type != buffer->type || rg_karg_elements(arg, launch->blocks) > buffer->elements)
             return bad(pl, launch, "an argument is larger than its buffer", buffer);
         if (launch->desc.arg[a].written) continue;
         if (is_temporary(buffer) && !made_before(pl->out, launch, launch->buffer[a]))
@@ -44,8 +44,8 @@ static rg_status check_overlaps(rg_planner *pl) {
     for (int32_t i = 0; i < out->buffer_count; i++)
         for (int32_t k = 0; k < i; k++) {
             const rg_pbuffer *a = &out->buffer[i], *b = &out->buffer[k];
-            bool apart = a->offset + (uint64_t)a->floats * 4 <= b->offset ||
-                         b->offset + (uint64_t)b->floats * 4 <= a->offset;
+            bool apart = a->offset + (uint64_t)rg_pbuffer_bytes(a) <= b->offset ||
+                         b->offset + (uint64_t)rg_pbuffer_bytes(b) <= a->offset;
             if (alive_together(a, b) && !apart)
                 return rg_fail(pl->ctx, RG_E_INTERNAL,
                                "plan: '%s' and '%s' are alive together and share bytes", a->name,

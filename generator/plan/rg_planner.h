@@ -12,11 +12,16 @@ typedef struct rg_pbuffer {
     rg_plan_arena arena;
     rg_plan_layout layout;
     uint32_t dim[4], cp, kb;
-    int64_t floats;      /* at the largest batch of its program */
+    rg_ktype type;
+    int64_t elements;    /* at the largest batch of its program */
     uint64_t offset;     /* bytes */
     int32_t program;     /* WORK: whose; else -1 */
     int32_t first, last; /* WORK: phases of that program in which it holds something */
 } rg_pbuffer;
+
+static inline int64_t rg_pbuffer_bytes(const rg_pbuffer *buffer) {
+    return buffer->elements * rg_ktype_bytes(buffer->type);
+}
 
 /* One launch: a kernel and its buffers. */
 typedef struct rg_launch {

@@ -144,7 +144,7 @@ static void find_lives(rg_planner *pl) {
 }
 
 static uint64_t bytes_of(const rg_pbuffer *buffer) {
-    return (uint64_t)(buffer->floats * 4 + 63) / 64 * 64;
+    return (uint64_t)(rg_pbuffer_bytes(buffer) + 63) / 64 * 64;
 }
 
 static bool overlap_in_time(const rg_pbuffer *a, const rg_pbuffer *b) {

@@ -7,11 +7,12 @@
 
 /* What is compiled for. */
 typedef struct rg_target {
-    const char *name;   /* "cpu" or "cuda" */
-    const char *isa;    /* "avx2" or "avx512"; "cuda" */
-    int32_t vector;     /* floats in a vector: 8 or 16 (cuda: 16, what channels are padded to) */
-    int32_t arch;       /* cuda: 90 for sm_90; else 0 */
-    int32_t max_blocks; /* image blocks of a training batch: what costs are computed for */
+    const char *name;     /* "cpu" or "cuda" */
+    const char *isa;      /* "avx2" or "avx512"; "cuda" */
+    int32_t vector;       /* floats in a vector: 8 or 16 (cuda: 16, what channels are padded to) */
+    int32_t arch;         /* cuda: 90 for sm_90; else 0 */
+    rg_kformat precision; /* of contractions; 16-bit formats also of what is stored */
+    int32_t max_blocks;   /* image blocks of a training batch: what costs are computed for */
     const char
         *only; /* NULL, or: use this conv variant wherever it applies ("direct": no Winograd) */
 } rg_target;

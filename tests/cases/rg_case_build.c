@@ -63,7 +63,7 @@ int32_t build_part(build *b, int32_t c, int32_t stats, int flow) {
 
 int32_t build_partw(build *b, int32_t weight, int32_t parts_per_block) {
     rg_karg arg = b->desc->arg[weight];
-    arg.length = rg_karg_floats(&arg, 1);
+    arg.length = rg_karg_elements(&arg, 1);
     arg.layout = RG_LAYOUT_PARTW;
     arg.parts_per_block = parts_per_block;
     return add_arg(b, arg, READ);
@@ -105,7 +105,8 @@ void build_row(build *b, rg_kout_kind kind, int32_t root, int32_t row) {
 void build_contr(build *b, int32_t site, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh,
                  rg_kgeom gw) {
     if (b->failed) return;
-    b->desc->contr[b->desc->contr_count++] = (rg_kcontr){site, w_arg, r, s, gh, gw};
+    b->desc->contr[b->desc->contr_count++] =
+        (rg_kcontr){.site = site, .w_arg = w_arg, .r = r, .s = s, .gh = gh, .gw = gw};
 }
 
 /* ---- nodes ---- */
@@ -153,7 +154,7 @@ static void settle_weights(rg_kdesc *desc, const rg_kvariant *variant, int32_t w
             arg->layout = RG_LAYOUT_WINO;
             arg->h = wino_m;
         } else if (desc->kind == RG_K_WGRAD && !variant->complete) {
-            arg->length = rg_karg_floats(arg, 1);
+            arg->length = rg_karg_elements(arg, 1);
             arg->layout = RG_LAYOUT_PARTW;
             arg->parts_per_block = variant->parts_per_block;
         }
