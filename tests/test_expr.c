@@ -431,6 +431,7 @@ int main(void) {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_every_operator_means_what_libm_says),
+        T(test_formats_round_as_the_standards_say),
         T(test_nan_wins_maximum_and_minimum),
         T(test_operators_are_found_by_name),
         T(test_derivative_of_every_operator_is_the_slope),
