@@ -333,6 +333,11 @@ static rg_kgeom geometry(const rg_attr *attr, bool dgrad) {
     return (rg_kgeom){attr->stride, attr->dilation, -attr->pad, 1};
 }
 
+static rg_kcontr contraction(int32_t site, int32_t w, const rg_attr *attr, rg_kgeom geom) {
+    return (rg_kcontr){
+        .site = site, .w_arg = w, .r = attr->r, .s = attr->s, .gh = geom, .gw = geom};
+}
+
 /* `operand`: of the anchor, or JOINED_OPERAND with its value. */
 static rg_status freeze_value(freezer *fz, rg_vid v, rg_ksite *site, int32_t operand) {
     rg_type type = fz->fu->graph->value[v].type;
@@ -371,7 +376,7 @@ static rg_status freeze_contraction(freezer *fz, const rg_node *node, int32_t op
     RG_TRY(freeze_value(fz, node->in[0], &desc->site[at], operand));
     rg_kgeom geom = geometry(&node->attr, fz->out->dgrad);
     int32_t w = weight_arg(fz, node->in[1], fz->out->dgrad, false);
-    desc->contr[at] = (rg_kcontr){at, w, node->attr.r, node->attr.s, geom, geom};
+    desc->contr[at] = contraction(at, w, &node->attr, geom);
     return RG_OK;
 }
 
@@ -395,7 +400,7 @@ static rg_status freeze_wgrad(freezer *fz, const rg_node *anchor) {
     RG_TRY(freeze_operand(fz, anchor, 1));
     rg_kgeom geom = geometry(&anchor->attr, false);
     int32_t w = weight_arg(fz, anchor->out[0], false, true);
-    desc->contr[0] = (rg_kcontr){0, w, anchor->attr.r, anchor->attr.s, geom, geom};
+    desc->contr[0] = contraction(0, w, &anchor->attr, geom);
     return fz->failed ? rg_nomem(fz->ctx) : RG_OK;
 }
 
@@ -411,7 +416,7 @@ static rg_status freeze_window(freezer *fz, const rg_node *anchor) {
     RG_TRY(freeze_operand(fz, anchor, 0));
     if (desc->window == RG_KWINDOW_MAXGRAD) desc->index_arg = value_arg(fz, anchor->in[1], false);
     rg_kgeom geom = geometry(&anchor->attr, grad);
-    desc->contr[0] = (rg_kcontr){0, -1, anchor->attr.r, anchor->attr.s, geom, geom};
+    desc->contr[0] = contraction(0, -1, &anchor->attr, geom);
     return freeze_epilogue(fz, anchor, &desc->site[1]);
 }
 
