@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "driver_parts.h"
 #include "rg_report.h"
 
 /* ---- stages: from the spec to the plan ---- */
@@ -115,6 +116,7 @@ static void dump_planned(const rg_job *job, bool complete) {
         dump_launches(job, &text, false);
         dump_buffers(job, &text);
     }
+    if (strcmp(stage, "floor") == 0) rg_floor_dump(&text, job);
     if (complete && strcmp(stage, "check") == 0)
         rg_text_add(&text,
                     "%d launches, %d buffers: arguments fit their buffers, nothing is read before "

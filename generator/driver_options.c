@@ -38,7 +38,7 @@ const char *rg_cli_usage(void) {
            "  --cache=DIR --cc=PROGRAM   where built kernels are kept; the C compiler\n"
            "  --dump=STAGE               print one stage: infer grad decompose fold simplify fuse "
            "select expand\n"
-           "                             schedule check plan\n"
+           "                             schedule check plan floor\n"
            "  --step                     bench: the whole step and evaluation alone\n"
            "  --json --quiet             machine-readable output; no progress\n";
 }
@@ -152,9 +152,9 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     if (reference && strcmp(cli->command, "train") != 0 && !cli->dump)
         return rg_fail(ctx, RG_E_USAGE, "--device=reference is for train alone, found '%s'",
                        cli->command);
-    static const char *const stages[] = {"infer",    "grad",  "decompose", "fold",
-                                         "simplify", "fuse",  "select",    "expand",
-                                         "schedule", "check", "plan",      NULL};
+    static const char *const stages[] = {"infer", "grad",   "decompose", "fold",     "simplify",
+                                         "fuse",  "select", "expand",    "schedule", "check",
+                                         "plan",  "floor",  NULL};
     if (!one_of(cli->command, commands))
         return rg_fail(ctx, RG_E_USAGE, "unknown command '%s'", cli->command);
     if (!cli->spec)

@@ -26,6 +26,10 @@ rg_status rg_peak_measure(rg_job *job, rg_peak *peak) RG_CHECKED;
  * peak, or each argument once over the memory's wires (what lies in a cache may come faster). */
 double rg_peak_floor(const rg_peak *peak, const rg_kdesc *desc, int32_t live);
 
+/* --dump=floor (target cuda): each kernel of a training step, its work, its floors on devices whose
+ * figures are known, the cost model's estimate. */
+void rg_floor_dump(rg_text *text, const rg_job *job);
+
 /* ---- bench: the whole step and evaluation ---- */
 
 /* Prints them, or adds them to `into` where that is not NULL. */
