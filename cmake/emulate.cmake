@@ -13,3 +13,5 @@ find_package(Threads REQUIRED)
 rg_module(rg_emulate runtime/emulate SEES rg_base Threads::Threads dl)
 target_sources(rg_emulate PRIVATE ${RG_EMULATE_PRELUDE_C})
 target_include_directories(rg_emulate PUBLIC runtime/cuda)
+# The matrix unit's sums are by far the most of what a step of tensor-core kernels does here.
+set_source_files_properties(${RG_EMULATE_DIR}/rg_emulate_mma.c PROPERTIES COMPILE_OPTIONS -O3)

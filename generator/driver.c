@@ -44,6 +44,7 @@ static const stage stages[] = {
     {"decompose", {rg_pass_decompose, rg_pass_decompose, NULL}},
     {"fold", {NULL, rg_pass_fold, rg_pass_fold}},
     {"simplify", {rg_pass_simplify, rg_pass_simplify, rg_pass_simplify}},
+    {"precision", {rg_pass_precision, rg_pass_precision, rg_pass_precision}},
     /* then, on all programs together: fuse, select, expand, schedule, check (rg_planner_run) */
 };
 
@@ -51,6 +52,7 @@ static const rg_plan_program_id programs[3] = {RG_PP_GRAD, RG_PP_EVAL, RG_PP_PRE
 
 static rg_status run_stages(rg_job *job) {
     rg_graph *graph[3] = {job->spec->graph, job->spec->graph, job->spec->graph};
+    job->spec->graph->format = job->target.precision;
     dump_graph(job, "infer", job->spec->graph);
     for (size_t s = 0; s < sizeof stages / sizeof *stages; s++)
         for (int p = 0; p < 3; p++) {
@@ -150,6 +152,7 @@ static void set_data(rg_job *job) {
     data->width = (uint32_t)spec->width;
     data->channels = (uint32_t)spec->channels;
     data->classes = (uint32_t)spec->classes;
+    data->set_height = data->set_width = RG_DATASET_SIDE; /* CIFAR-10 or the synthetic set */
     for (int i = 0; i < 4; i++) {
         data->mean[i] = (float)spec->mean[i];
         data->std[i] = (float)spec->std[i];

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "rg_device_cpu.h"
-#include "rg_harness.h"
+#include "rg_harness_cuda.h"
 #include "rg_planner.h"
 #include "rg_spec.h"
 #include "rg_train.h"
@@ -14,7 +14,7 @@ typedef struct rg_cli {
     const char *command; /* "build" where none is given */
     const char *spec;
     const char *target, *device, *isa, *data, *init, *save, *out, *dump, *cc, *cache, *only;
-    const char *arch, *cuda_path;
+    const char *arch, *cuda_path, *precision;
     int threads; /* 0: as many as processors */
     uint64_t seed, steps;
     uint32_t epochs, batch; /* 0: the spec's */
@@ -72,6 +72,11 @@ rg_status rg_job_cuda_exec(rg_job *job, rg_exec **exec) RG_CHECKED;
 rg_status rg_job_cuda_check(rg_job *job, const rg_launch *launch, int32_t live, uint64_t seed,
                             rg_harness_result *result) RG_CHECKED;
 void rg_job_cuda_print(const rg_job *job);
+/* Builds sources that are not the plan's; the device for a harness (owner: caller,
+ * rg_harness_cuda_close). */
+rg_status rg_job_cuda_objects(rg_job *job, const rg_cuda_source *source, int count,
+                              rg_cuda_object *object, rg_cuda_stats *stats) RG_CHECKED;
+rg_status rg_job_cuda_harness(rg_job *job, rg_harness_cuda *on) RG_CHECKED;
 
 /* The commands. */
 rg_status rg_command_build(rg_job *job) RG_CHECKED;

@@ -25,7 +25,7 @@ typedef struct adjoint_state {
     adjoint_conv *conv;
     int32_t conv_count, source_count;
     rg_cpu_source *source;
-    rg_cpu_kernel *kernel;
+    rg_harness_run *run; /* of each source */
 } adjoint_state;
 
 /* ---- what there is ---- */
@@ -86,8 +86,8 @@ static rg_status collect(adjoint_state *state) {
         if (is_contraction(&planned->launch[i])) most += planned->launch[i].desc.contr_count;
     state->conv = RG_NEW_ARRAY(arena, adjoint_conv, most + 1);
     state->source = RG_NEW_ARRAY(arena, rg_cpu_source, most + 1);
-    state->kernel = RG_NEW_ARRAY(arena, rg_cpu_kernel, most + 1);
-    if (!state->conv || !state->source || !state->kernel) return rg_nomem(state->job->ctx);
+    state->run = RG_NEW_ARRAY(arena, rg_harness_run, most + 1);
+    if (!state->conv || !state->source || !state->run) return rg_nomem(state->job->ctx);
     for (int32_t i = 0; i < planned->launch_count; i++) {
         const rg_launch *launch = &planned->launch[i];
         if (!is_contraction(launch)) continue;
@@ -132,12 +132,12 @@ static rg_status check_conv(adjoint_state *state, const adjoint_conv *conv, int 
     const int32_t *count = conv->count;
     if (count[RG_HFPROP] == 0 || count[RG_HDGRAD] + count[RG_HWGRAD] == 0) return RG_OK;
     for (int32_t i = 0; i < count[0] || i < count[1] || i < count[2]; i++) {
-        rg_hbare bare[RG_HROLES] = {{NULL, NULL}};
+        rg_hbare bare[RG_HROLES] = {{.desc = NULL}};
         const char *name[RG_HROLES] = {"-", "-", "-"};
         for (int role = 0; role < RG_HROLES; role++) {
             if (count[role] == 0) continue;
             const adjoint_kernel *kernel = &conv->kernel[role][i % count[role]];
-            bare[role] = (rg_hbare){&kernel->desc, state->kernel[kernel->source]};
+            bare[role] = (rg_hbare){&kernel->desc, state->run[kernel->source]};
             name[role] = kernel->desc.variant.name;
         }
         rg_hadjoint result;
@@ -149,15 +149,52 @@ static rg_status check_conv(adjoint_state *state, const adjoint_conv *conv, int 
     return RG_OK;
 }
 
+static rg_status check_all(adjoint_state *state, int *checked, int *failed) {
+    rg_status status = RG_OK;
+    for (int32_t i = 0; status == RG_OK && i < state->conv_count; i++)
+        status = check_conv(state, &state->conv[i], checked, failed);
+    return status;
+}
+
+static rg_status check_on_cpu(adjoint_state *state, int *checked, int *failed) {
+    rg_job *job = state->job;
+    rg_cpu_library *library = NULL;
+    rg_cpu_kernel *kernel = RG_NEW_ARRAY(job->ctx->arena, rg_cpu_kernel, state->source_count);
+    if (!kernel) return rg_nomem(job->ctx);
+    RG_TRY(rg_job_objects(job, state->source, state->source_count, kernel, &library));
+    for (int32_t i = 0; i < state->source_count; i++)
+        state->run[i] = rg_harness_run_cpu(&kernel[i]);
+    rg_status status = check_all(state, checked, failed);
+    rg_cpu_close(library);
+    return status;
+}
+
+static rg_status check_on_cuda(adjoint_state *state, int *checked, int *failed) {
+    rg_job *job = state->job;
+    rg_arena *arena = job->ctx->arena;
+    rg_harness_cuda on;
+    rg_cuda_stats stats;
+    int32_t count = state->source_count;
+    rg_cuda_source *source = RG_NEW_ARRAY(arena, rg_cuda_source, count);
+    rg_cuda_object *object = RG_NEW_ARRAY(arena, rg_cuda_object, count);
+    rg_harness_cuda_kernel *kernel = RG_NEW_ARRAY(arena, rg_harness_cuda_kernel, count);
+    if (!source || !object || !kernel) return rg_nomem(job->ctx);
+    for (int32_t i = 0; i < count; i++) {
+        source[i] = (rg_cuda_source){state->source[i].symbol, state->source[i].source};
+        kernel[i] = (rg_harness_cuda_kernel){&on, &object[i]};
+        state->run[i] = rg_harness_run_cuda(&kernel[i]);
+    }
+    RG_TRY(rg_job_cuda_objects(job, source, count, object, &stats));
+    RG_TRY(rg_job_cuda_harness(job, &on));
+    rg_status status = check_all(state, checked, failed);
+    rg_harness_cuda_close(&on);
+    return status;
+}
+
 rg_status rg_verify_adjoints(rg_job *job, int *checked, int *failed) {
     adjoint_state state = {.job = job};
-    rg_cpu_library *library = NULL;
     RG_TRY(collect(&state));
     if (state.source_count == 0) return RG_OK;
-    rg_status status =
-        rg_job_objects(job, state.source, state.source_count, state.kernel, &library);
-    for (int32_t i = 0; status == RG_OK && i < state.conv_count; i++)
-        status = check_conv(&state, &state.conv[i], checked, failed);
-    if (library) rg_cpu_close(library);
-    return status;
+    return job->cuda ? check_on_cuda(&state, checked, failed)
+                     : check_on_cpu(&state, checked, failed);
 }

@@ -308,12 +308,29 @@ static rg_status begin_output(bench_state *state) {
                                                                           : rg_nomem(job->ctx);
 }
 
+/* Kernels of a device are timed one after the other within the step alone. */
+static rg_status begin_cuda(bench_state *state) {
+    rg_job *job = state->job;
+    const rg_kdesc plain = {.contr_count = 0};
+    const char *device = rg_job_cuda_name(job), *told;
+    bool emulated = strcmp(job->cli->device, "emulate") == 0;
+    state->peak = rg_floor_peak(device, &plain, &told);
+    if (job->cli->json) {
+        state->json = json_pack("{s:s, s:s, s:s, s:b}", "spec", job->cli->spec, "device", device,
+                                "floors", told, "emulated", emulated);
+        return state->json ? RG_OK : rg_nomem(job->ctx);
+    }
+    printf("%s, %s: floors are an %s's\n", job->cli->spec, device, told);
+    if (emulated) printf("the emulator's times are no times: they tell nothing of a device\n");
+    return RG_OK;
+}
+
 static rg_status bench_all(bench_state *state) {
     rg_job *job = state->job;
     RG_TRY(rg_job_build(job));
-    RG_TRY(rg_peak_measure(job, &state->peak));
-    RG_TRY(begin_output(state));
-    if (!job->cli->step_only) RG_TRY(bench_kernels(state));
+    if (!job->cuda) RG_TRY(rg_peak_measure(job, &state->peak));
+    RG_TRY(job->cuda ? begin_cuda(state) : begin_output(state));
+    if (!job->cuda && !job->cli->step_only) RG_TRY(bench_kernels(state));
     RG_TRY(rg_bench_step(job, &state->peak, state->json));
     if (!state->json) return RG_OK;
     if (json_dumpf(state->json, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) != 0)
@@ -324,9 +341,6 @@ static rg_status bench_all(bench_state *state) {
 
 rg_status rg_command_bench(rg_job *job) {
     bench_state state = {.job = job};
-    if (job->cuda)
-        return rg_fail(job->ctx, RG_E_UNSUPPORTED,
-                       "bench: times kernels of the CPU target; expected --target=cpu");
     rg_report_init(&state.report, stdout, stderr, job->cli->quiet);
     rg_status status = bench_all(&state);
     if (state.json) json_decref(state.json);

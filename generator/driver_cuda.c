@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "driver.h"
+#include "driver_parts.h"
 #include "rg_emulate.h"
 #include "rg_harness_cuda.h"
 #include "rg_report.h"
 
-enum { EMULATED_ARCH = 90, WARP = 32 };
+enum { EMULATED_ARCH = 90, WIDE_EXPONENTS_ARCH = 80, WARP = 32 };
 
 struct rg_job_cuda {
     rg_cuda_api own;        /* where this process has opened the libraries */
@@ -99,6 +99,16 @@ static rg_status open_emulator(rg_job *job) {
     return rg_cuda_device_find(job->ctx, cuda->api, 0, &cuda->device);
 }
 
+/* The option's name was looked at when it was read; a job made without options has none. */
+static rg_status find_precision(const rg_job *job, rg_kformat *format) {
+    *format = RG_KFORMAT_F32;
+    if (!job->cli->precision || !rg_kformat_find(job->cli->precision, format)) return RG_OK;
+    bool wide = *format == RG_KFORMAT_TF32 || *format == RG_KFORMAT_BF16;
+    if (!wide || job->cuda->arch >= WIDE_EXPONENTS_ARCH) return RG_OK;
+    return rg_fail(job->ctx, RG_E_UNSUPPORTED, "--precision=%s: sm_%d has f32 and f16 alone",
+                   job->cli->precision, job->cuda->arch);
+}
+
 rg_status rg_job_cuda_open(rg_job *job) {
     struct rg_job_cuda *cuda = job->cuda = RG_NEW(job->ctx->arena, struct rg_job_cuda);
     if (!cuda) return rg_nomem(job->ctx);
@@ -108,11 +118,14 @@ rg_status rg_job_cuda_open(rg_job *job) {
     if (!is_emulated(job) && !cuda->own.name && needs_kernels(job))
         RG_TRY(rg_cuda_open(job->ctx, job->cli->cuda_path, RG_CUDA_NVRTC, &cuda->own));
     if (!cuda->api && cuda->own.name) cuda->api = &cuda->own;
+    rg_kformat precision;
+    RG_TRY(find_precision(job, &precision));
     int32_t blocks = (job->spec->batch + RG_BLOCK - 1) / RG_BLOCK;
     job->target = (rg_target){.name = "cuda",
                               .isa = "cuda",
                               .vector = 16,
                               .arch = cuda->arch,
+                              .precision = precision,
                               .max_blocks = blocks,
                               .only = job->cli->only};
     return RG_OK;
@@ -138,6 +151,20 @@ static rg_status check_shared(const rg_job *job) {
     return RG_OK;
 }
 
+rg_status rg_job_cuda_objects(rg_job *job, const rg_cuda_source *source, int count,
+                              rg_cuda_object *object, rg_cuda_stats *stats) {
+    rg_report report;
+    rg_report_init(&report, stdout, stderr, job->cli->quiet);
+    rg_cuda_build_options options = {.arch = job->cuda->arch,
+                                     .cache_dir = job->cli->cache,
+                                     .progress = rg_report_build,
+                                     .user = &report};
+    rg_status status =
+        rg_cuda_build(job->ctx, job->cuda->api, source, count, &options, object, stats);
+    rg_report_clear(&report);
+    return status;
+}
+
 rg_status rg_job_cuda_build(rg_job *job) {
     struct rg_job_cuda *cuda = job->cuda;
     int count = (int)job->planned.plan.kernel_count;
@@ -146,17 +173,8 @@ rg_status rg_job_cuda_build(rg_job *job) {
     if (!source || !cuda->object) return rg_nomem(job->ctx);
     for (int i = 0; i < count; i++)
         source[i] = (rg_cuda_source){job->source[i].symbol, job->source[i].source};
-    rg_report report;
-    rg_report_init(&report, stdout, stderr, job->cli->quiet);
-    rg_cuda_build_options options = {.arch = cuda->arch,
-                                     .cache_dir = job->cli->cache,
-                                     .progress = rg_report_build,
-                                     .user = &report};
     rg_cuda_stats stats;
-    rg_status status =
-        rg_cuda_build(job->ctx, cuda->api, source, count, &options, cuda->object, &stats);
-    rg_report_clear(&report);
-    RG_TRY(status);
+    RG_TRY(rg_job_cuda_objects(job, source, count, cuda->object, &stats));
     job->stats =
         (rg_cpu_stats){stats.compiled, stats.cached, stats.seconds, stats.cache_dir, stats.note};
     return check_shared(job);
@@ -178,18 +196,26 @@ rg_status rg_job_cuda_write(rg_job *job, const char *folder) {
 rg_status rg_job_cuda_exec(rg_job *job, rg_exec **exec) {
     rg_exec_backend backend;
     rg_cuda_exec_options options = {.ordinal = job->cuda->device.ordinal,
-                                    .stream = job->cli->stream};
+                                    .stream = job->cli->stream,
+                                    .apart = is_emulated(job) && getenv("RG_EMULATE_APART")};
     RG_TRY(rg_cuda_backend(job->ctx, job->cuda->api, &job->planned.plan, job->cuda->object,
                            &options, &backend));
     return rg_exec_new_backend(job->ctx, &job->planned.plan, &backend, exec);
 }
 
+const char *rg_job_cuda_name(const rg_job *job) {
+    return job->cuda->device.name;
+}
+
+rg_status rg_job_cuda_harness(rg_job *job, rg_harness_cuda *on) {
+    return rg_harness_cuda_open(job->ctx, job->cuda->api, job->cuda->device.ordinal, on);
+}
+
 rg_status rg_job_cuda_check(rg_job *job, const rg_launch *launch, int32_t live, uint64_t seed,
                             rg_harness_result *result) {
-    const struct rg_job_cuda *cuda = job->cuda;
-    const rg_cuda_object *object = &cuda->object[rg_job_kernel_of(job, launch)];
+    const rg_cuda_object *object = &job->cuda->object[rg_job_kernel_of(job, launch)];
     rg_harness_cuda on;
-    RG_TRY(rg_harness_cuda_open(job->ctx, cuda->api, cuda->device.ordinal, &on));
+    RG_TRY(rg_job_cuda_harness(job, &on));
     rg_status status =
         rg_harness_cuda_check(job->ctx, &on, &launch->desc, object, live, seed, result);
     rg_harness_cuda_close(&on);

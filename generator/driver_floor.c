@@ -1,4 +1,6 @@
 /* --dump=floor: what the kernels of a training step need at least, on paper. */
+#include <string.h>
+
 #include "driver_parts.h"
 
 /* A device by its figures. bf16 and memory: measured by large matrix products and copies; f16 is
@@ -18,6 +20,14 @@ static rg_peak peak_of(const device_row *device, const rg_kdesc *desc) {
                     : format == RG_KFORMAT_TF32 ? device->tflops16 / 2
                                                 : device->tflops16;
     return (rg_peak){.gflops = tflops * 1e3, .gbps = device->gbps};
+}
+
+rg_peak rg_floor_peak(const char *device, const rg_kdesc *desc, const char **told) {
+    int at = 0;
+    for (int d = 0; d < DEVICES; d++)
+        if (strstr(device, devices[d].name)) at = d;
+    *told = devices[at].name;
+    return peak_of(&devices[at], desc);
 }
 
 typedef struct totals {

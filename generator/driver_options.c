@@ -21,6 +21,10 @@ const char *rg_cli_usage(void) {
            "precision\n"
            "  --device=cuda[:N]|emulate  target cuda: a GPU, or kernels checked on this processor\n"
            "  --arch=sm_90|native        target cuda: the architecture (the device's own)\n"
+           "  --precision=NAME           target cuda: f32, tf32, bf16 or f16, of contractions; 16 "
+           "bits "
+           "also of\n"
+           "                             what is stored (f32)\n"
            "  --cuda-path=DIR            where libcuda and libnvrtc are looked for first\n"
            "  --stream                   target cuda: kernel by kernel instead of graphs, for "
            "debugging\n"
@@ -36,9 +40,9 @@ const char *rg_cli_usage(void) {
            "  --variant=NAME             use this convolution variant wherever it applies (direct: "
            "no Winograd)\n"
            "  --cache=DIR --cc=PROGRAM   where built kernels are kept; the C compiler\n"
-           "  --dump=STAGE               print one stage: infer grad decompose fold simplify fuse "
-           "select expand\n"
-           "                             schedule check plan floor\n"
+           "  --dump=STAGE               print one stage: infer grad decompose fold simplify "
+           "precision fuse\n"
+           "                             select expand schedule check plan floor\n"
            "  --step                     bench: the whole step and evaluation alone\n"
            "  --json --quiet             machine-readable output; no progress\n";
 }
@@ -59,6 +63,7 @@ static const option_row rows[] = {
     {"device", OPT_TEXT, AT(device), 0, 0},
     {"isa", OPT_TEXT, AT(isa), 0, 0},
     {"arch", OPT_TEXT, AT(arch), 0, 0},
+    {"precision", OPT_TEXT, AT(precision), 0, 0},
     {"cuda-path", OPT_TEXT, AT(cuda_path), 0, 0},
     {"stream", OPT_FLAG, AT(stream), 0, 0},
     {"data", OPT_TEXT, AT(data), 0, 0},
@@ -144,6 +149,17 @@ static rg_status settle_device(rg_ctx *ctx, rg_cli *cli) {
                    cli->device);
 }
 
+/* The architecture's part of this is looked at when that is known (driver_cuda.c). */
+static rg_status check_precision(rg_ctx *ctx, const rg_cli *cli) {
+    rg_kformat format;
+    if (!rg_kformat_find(cli->precision, &format))
+        return rg_fail(ctx, RG_E_USAGE, "--precision=%s: expected f32, tf32, bf16 or f16",
+                       cli->precision);
+    if (format == RG_KFORMAT_F32 || strcmp(cli->target, "cuda") == 0) return RG_OK;
+    return rg_fail(ctx, RG_E_USAGE, "--precision=%s: the cpu target computes in f32 alone",
+                   cli->precision);
+}
+
 static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     static const char *const isas[] = {"avx2", "avx512", "native", NULL};
     static const char *const commands[] = {"build", "train",   "eval", "verify",
@@ -152,9 +168,9 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     if (reference && strcmp(cli->command, "train") != 0 && !cli->dump)
         return rg_fail(ctx, RG_E_USAGE, "--device=reference is for train alone, found '%s'",
                        cli->command);
-    static const char *const stages[] = {"infer", "grad",   "decompose", "fold",     "simplify",
-                                         "fuse",  "select", "expand",    "schedule", "check",
-                                         "plan",  "floor",  NULL};
+    static const char *const stages[] = {"infer",     "grad", "decompose", "fold",   "simplify",
+                                         "precision", "fuse", "select",    "expand", "schedule",
+                                         "check",     "plan", "floor",     NULL};
     if (!one_of(cli->command, commands))
         return rg_fail(ctx, RG_E_USAGE, "unknown command '%s'", cli->command);
     if (!cli->spec)
@@ -163,10 +179,11 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     if (!one_of(cli->isa, isas))
         return rg_fail(ctx, RG_E_USAGE, "--isa=%s: expected avx2, avx512 or native", cli->isa);
     if (cli->dump && !one_of(cli->dump, stages))
-        return rg_fail(ctx, RG_E_USAGE,
-                       "--dump=%s: expected infer, grad, decompose, fold, simplify, fuse, select, "
-                       "expand, schedule, check or plan",
-                       cli->dump);
+        return rg_fail(
+            ctx, RG_E_USAGE,
+            "--dump=%s: expected infer, grad, decompose, fold, simplify, precision, fuse, "
+            "select, expand, schedule, check or plan",
+            cli->dump);
     return RG_OK;
 }
 
@@ -196,7 +213,7 @@ static rg_status bad_option(rg_ctx *ctx, char **argv) {
 }
 
 rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
-    *cli = (rg_cli){.command = "build", .isa = "native", .optimise = 3};
+    *cli = (rg_cli){.command = "build", .isa = "native", .precision = "f32", .optimise = 3};
     struct option table[ROWS + 1];
     memset(table, 0, sizeof table);
     for (int i = 0; i < ROWS; i++)
@@ -210,5 +227,6 @@ rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
     }
     RG_TRY(take_words(ctx, cli, argc, argv));
     RG_TRY(settle_device(ctx, cli));
+    RG_TRY(check_precision(ctx, cli));
     return check_choices(ctx, cli);
 }

@@ -26,6 +26,11 @@ rg_status rg_peak_measure(rg_job *job, rg_peak *peak) RG_CHECKED;
  * peak, or each argument once over the memory's wires (what lies in a cache may come faster). */
 double rg_peak_floor(const rg_peak *peak, const rg_kdesc *desc, int32_t live);
 
+/* Of a device by its name (that of an H100 where it is not known), for products of the kernel's
+ * format. *told: whose figures they are. */
+rg_peak rg_floor_peak(const char *device, const rg_kdesc *desc, const char **told);
+/* The device's name (target cuda). */
+const char *rg_job_cuda_name(const rg_job *job);
 /* --dump=floor (target cuda): each kernel of a training step, its work, its floors on devices whose
  * figures are known, the cost model's estimate. */
 void rg_floor_dump(rg_text *text, const rg_job *job);

@@ -1,5 +1,6 @@
 /* --device=reference: training by the graph's interpreter, in double precision, on the graph as it
- * is before `decompose`: each op by its own reference. Slow, and the meaning of a network. */
+ * is before `decompose`: each op by its own reference. Slow, and the meaning of a network. With
+ * --precision it is the graph after `precision`: all in double but what is rounded there. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,18 @@ typedef struct reference {
     rg_resize *resize;
     uint8_t *bytes, *scratch; /* one plane */
     uint64_t steps;
+    rg_loss_scaling scaling; /* f16 */
 } reference;
+
+static const rg_graph *train_graph(const rg_job *job) {
+    bool plain = job->target.precision == RG_KFORMAT_F32;
+    return plain ? job->train_graph : job->planned.program[RG_PP_GRAD].graph;
+}
+
+static const rg_graph *eval_graph(const rg_job *job) {
+    bool plain = job->target.precision == RG_KFORMAT_F32;
+    return plain ? job->eval_graph : job->planned.program[RG_PP_EVAL].graph;
+}
 
 static double now_seconds(void) {
     struct timespec t;
@@ -135,6 +147,10 @@ static void fill_leaves(reference *ref, rg_interp *interp, const rg_graph *graph
         if (value->kind == RG_V_NODE) continue;
         double *to = rg_interp_value(interp, v);
         bool label = value->kind == RG_V_INPUT && strcmp(value->name, "label") == 0;
+        if (value->kind == RG_V_INPUT && strcmp(value->name, RG_LOSS_SCALE) == 0) {
+            *to = ref->scaling.scale;
+            continue;
+        }
         if (value->kind != RG_V_INPUT) {
             memcpy(to, ref->param[value->param], (size_t)rg_interp_count(interp, v) * sizeof *to);
             continue;
@@ -157,14 +173,36 @@ static const double *result(rg_interp *interp, const rg_graph *graph, rg_out_kin
 
 /* ---- the optimiser ---- */
 
+/* f16: gradients as they would be without a scale, and the next one; false: one is not finite, and
+ * the step is left out. */
+static bool unscale(reference *ref, const rg_graph *graph) {
+    double largest = 0, factor = 1;
+    for (int pass = 0; pass < 2; pass++) {
+        if (pass == 1) factor = rg_loss_scaling_next(&ref->scaling, largest);
+        for (int32_t r = 0; r < graph->result_count; r++) {
+            if (graph->result[r].kind != RG_O_GRAD) continue;
+            double *value = rg_interp_value(ref->train, graph->result[r].value);
+            int64_t count = rg_interp_count(ref->train, graph->result[r].value);
+            for (int64_t i = 0; i < count; i++) {
+                if (pass == 1) value[i] *= factor;
+                if (pass == 0 && !isnan(largest) && !(fabs(value[i]) <= largest))
+                    largest = fabs(value[i]);
+            }
+        }
+    }
+    return factor > 0;
+}
+
 static rg_status update(reference *ref, const rg_graph *graph) {
+    bool scaled = ref->job->target.precision == RG_KFORMAT_F16;
+    bool good = !scaled || unscale(ref, graph);
     for (int32_t r = 0; r < graph->result_count; r++) {
         int32_t row = graph->result[r].param;
         const double *value = rg_interp_value(ref->train, graph->result[r].value);
         int64_t count = rg_interp_count(ref->train, graph->result[r].value);
         if (graph->result[r].kind == RG_O_STATE)
             memcpy(ref->param[row], value, (size_t)count * sizeof *value);
-        if (graph->result[r].kind != RG_O_GRAD) continue;
+        if (graph->result[r].kind != RG_O_GRAD || !good) continue;
         double *const moment[2] = {ref->moment[0][row], ref->moment[1][row]};
         RG_TRY(rg_optim_step(ref->ctx, &ref->job->spec->optim, ref->steps, ref->param[row], value,
                              moment, count));
@@ -186,7 +224,7 @@ static rg_ctrl control(reference *ref, int32_t live) {
 static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
                            const uint32_t *order, int32_t live, sums *total, double *loss) {
     rg_interp *interp = training ? ref->train : ref->eval;
-    const rg_graph *graph = training ? ref->job->train_graph : ref->job->eval_graph;
+    const rg_graph *graph = training ? train_graph(ref->job) : eval_graph(ref->job);
     fill_leaves(ref, interp, graph, set, order, live);
     rg_ctrl ctrl = control(ref, live);
     RG_TRY(rg_interp_run(ref->ctx, interp, &ctrl));
@@ -264,12 +302,15 @@ static rg_status prepare(reference *ref, const rg_dataset *set) {
     RG_TRY(read_params(ref));
     RG_TRY(rg_resize_new(ref->ctx, set->height, set->width, (uint32_t)spec->height,
                          (uint32_t)spec->width, &ref->resize));
-    RG_TRY(rg_interp_new(ref->ctx, ref->job->train_graph, spec->batch, &ref->train));
-    return rg_interp_new(ref->ctx, ref->job->eval_graph, spec->eval_batch, &ref->eval);
+    RG_TRY(rg_interp_new(ref->ctx, train_graph(ref->job), spec->batch, &ref->train));
+    return rg_interp_new(ref->ctx, eval_graph(ref->job), spec->eval_batch, &ref->eval);
 }
 
 rg_status rg_reference_train(rg_job *job) {
-    reference ref = {.job = job, .ctx = job->ctx, .table = job->spec->graph};
+    reference ref = {.job = job,
+                     .ctx = job->ctx,
+                     .table = job->spec->graph,
+                     .scaling = {.scale = RG_LOSS_SCALE_FIRST}};
     rg_dataset train = {0}, valid = {0};
     const char *told;
     rg_status status = rg_job_data(job, &train, &valid, &told);

@@ -10,8 +10,15 @@ enum { STEP_RUNS = 9, OP_RUNS = 5 };
 
 typedef struct step_row {
     const char *layer, *kernel;
-    double us, floor_us;
+    double us, floor_us, gflop, mbytes;
 } step_row;
+
+/* Where batches come from: the device (kept >= 0), or the host. */
+typedef struct step_source {
+    const rg_dataset *set;
+    rg_resize *resize;
+    int kept;
+} step_source;
 
 typedef struct step_times {
     double fill[STEP_RUNS], step[STEP_RUNS], eval[STEP_RUNS]; /* milliseconds */
@@ -33,47 +40,70 @@ static double median(const double *list, int count) {
 
 /* ---- the whole ---- */
 
-static rg_status one_batch(rg_job *job, rg_exec *exec, const rg_dataset *set,
-                           const rg_resize *resize, int32_t live, int run) {
+static rg_status batch_of(rg_job *job, const step_source *from, int32_t live, int run,
+                          rg_exec_batch *batch) {
     uint32_t *order = RG_NEW_ARRAY(job->ctx->arena, uint32_t, live);
     if (!order) return rg_nomem(job->ctx);
-    for (int32_t i = 0; i < live; i++) order[i] = (uint32_t)(run * live + i) % set->count;
-    return rg_data_fill(job->ctx, exec, set, resize, order, live);
+    for (int32_t i = 0; i < live; i++) order[i] = (uint32_t)(run * live + i) % from->set->count;
+    *batch = (rg_exec_batch){from->kept, order, live};
+    return RG_OK;
+}
+
+/* *ms: how long it takes, alone. */
+static rg_status one_batch(rg_job *job, rg_exec *exec, const step_source *from, int32_t live,
+                           int run, double *ms) {
+    rg_exec_batch batch;
+    RG_TRY(batch_of(job, from, live, run, &batch));
+    double start = rg_now_ms();
+    if (from->kept >= 0)
+        RG_TRY(rg_exec_work_run(job->ctx, exec, &(rg_exec_work){.next = &batch}));
+    else
+        RG_TRY(rg_data_fill(job->ctx, exec, from->set, from->resize, batch.order, live));
+    if (from->kept >= 0) RG_TRY(rg_exec_finish(job->ctx, exec));
+    *ms = rg_now_ms() - start;
+    return RG_OK;
+}
+
+/* Programs as training or evaluation runs them: the batch made by the host before, or the next one
+ * by the device beside them. *ms: with the host's batch. */
+static rg_status run_once(rg_job *job, rg_exec *exec, const step_source *from, rg_exec_work *work,
+                          int run, double fill_ms, double *ms) {
+    rg_exec_batch next;
+    RG_TRY(batch_of(job, from, work->ctrl.live, run + 1, &next));
+    if (from->kept >= 0) work->next = &next;
+    double start = rg_now_ms();
+    RG_TRY(rg_exec_work_run(job->ctx, exec, work));
+    RG_TRY(rg_exec_finish(job->ctx, exec));
+    *ms = rg_now_ms() - start + (from->kept >= 0 ? 0 : fill_ms);
+    return RG_OK;
 }
 
 /* Two steps come before those that count. */
-static rg_status time_steps(rg_job *job, rg_exec *exec, const rg_dataset *set,
-                            const rg_resize *resize, step_times *t) {
+static rg_status time_steps(rg_job *job, rg_exec *exec, const step_source *from, step_times *t) {
     const rg_plan *plan = &job->planned.plan;
     int32_t batch = (int32_t)plan->data.batch;
     rg_ctrl ctrl = rg_exec_ctrl(plan, batch, 1, 0);
     RG_TRY(rg_exec_run(job->ctx, exec, RG_PP_DERIVE, &ctrl));
     for (int run = -2; run < STEP_RUNS; run++) {
         int at = run < 0 ? 0 : run;
-        double start = rg_now_ms();
-        RG_TRY(one_batch(job, exec, set, resize, batch, at));
-        t->fill[at] = rg_now_ms() - start;
-        ctrl = rg_exec_ctrl(plan, batch, (uint64_t)(run + 3), plan->data.lr);
-        RG_TRY(rg_exec_run(job->ctx, exec, RG_PP_GRAD, &ctrl));
-        RG_TRY(rg_exec_run(job->ctx, exec, RG_PP_UPDATE, &ctrl));
-        RG_TRY(rg_exec_finish(job->ctx, exec));
-        t->step[at] = rg_now_ms() - start;
+        rg_exec_work work = {.program = {RG_PP_GRAD, RG_PP_UPDATE}, .count = 2};
+        work.ctrl = rg_exec_ctrl(plan, batch, (uint64_t)(run + 3), plan->data.lr);
+        RG_TRY(one_batch(job, exec, from, batch, at, &t->fill[at]));
+        RG_TRY(run_once(job, exec, from, &work, at, t->fill[at], &t->step[at]));
     }
     return RG_OK;
 }
 
-static rg_status time_evals(rg_job *job, rg_exec *exec, const rg_dataset *set,
-                            const rg_resize *resize, step_times *t) {
+static rg_status time_evals(rg_job *job, rg_exec *exec, const step_source *from, step_times *t) {
     const rg_plan *plan = &job->planned.plan;
     int32_t batch = (int32_t)plan->data.eval_batch;
+    double fill_ms;
     for (int run = -1; run < STEP_RUNS; run++) {
         int at = run < 0 ? 0 : run;
-        double start = rg_now_ms();
-        RG_TRY(one_batch(job, exec, set, resize, batch, at));
-        rg_ctrl ctrl = rg_exec_ctrl(plan, batch, 1, 0);
-        RG_TRY(rg_exec_run(job->ctx, exec, RG_PP_EVAL, &ctrl));
-        RG_TRY(rg_exec_finish(job->ctx, exec));
-        t->eval[at] = rg_now_ms() - start;
+        rg_exec_work work = {.program = {RG_PP_EVAL}, .count = 1};
+        work.ctrl = rg_exec_ctrl(plan, batch, 1, 0);
+        RG_TRY(one_batch(job, exec, from, batch, at, &fill_ms));
+        RG_TRY(run_once(job, exec, from, &work, at, fill_ms, &t->eval[at]));
     }
     return RG_OK;
 }
@@ -90,6 +120,10 @@ static double tenths(double us) {
     return round(us * 10) / 10;
 }
 
+static double hundredths(double us) {
+    return round(us * 100) / 100;
+}
+
 static step_row row_of(const rg_job *job, const rg_plan_op *op, const rg_peak *peak, double us) {
     const rg_plan *plan = &job->planned.plan;
     step_row row = {.layer = rg_plan_text(plan, op->label), .kernel = "zeros", .us = tenths(us)};
@@ -97,7 +131,13 @@ static step_row row_of(const rg_job *job, const rg_plan_op *op, const rg_peak *p
     const rg_plan_kernel *kernel = &plan->kernel[op->kernel];
     const rg_kdesc *desc = desc_of(job, rg_plan_text(plan, kernel->key));
     row.kernel = rg_plan_text(plan, kernel->symbol);
-    if (desc) row.floor_us = tenths(rg_peak_floor(peak, desc, (int32_t)plan->data.batch));
+    if (!desc) return row;
+    int32_t batch = (int32_t)plan->data.batch;
+    const char *told;
+    rg_peak of = job->cuda ? rg_floor_peak(rg_job_cuda_name(job), desc, &told) : *peak;
+    row.floor_us = hundredths(rg_peak_floor(&of, desc, batch));
+    row.gflop = rg_kdesc_flop(desc, true) * batch / 1e9;
+    row.mbytes = rg_kdesc_bytes(desc, (batch + RG_BLOCK - 1) / RG_BLOCK) / 1e6;
     return row;
 }
 
@@ -129,7 +169,8 @@ static rg_status time_ops(rg_job *job, rg_exec *exec, const rg_peak *peak, step_
     t->row = RG_NEW_ARRAY(job->ctx->arena, step_row, ops + 1);
     if (!t->row) return rg_nomem(job->ctx);
     double us = tenths(1e3 * median(t->fill, STEP_RUNS));
-    t->row[t->row_count++] = (step_row){"data", "resize and normalise", us, 0};
+    t->row[t->row_count++] =
+        (step_row){.layer = "data", .kernel = "resize and normalise", .us = us};
     RG_TRY(time_program(job, exec, RG_PP_GRAD, peak, t));
     return time_program(job, exec, RG_PP_UPDATE, peak, t);
 }
@@ -141,20 +182,23 @@ static step_row sum_of(const step_times *t) {
     for (int32_t i = 0; i < t->row_count; i++) {
         sum.us += t->row[i].us;
         sum.floor_us += t->row[i].floor_us;
+        sum.gflop += t->row[i].gflop;
+        sum.mbytes += t->row[i].mbytes;
     }
     return sum;
 }
 
 static void print_row(const step_row *row, double whole_us) {
-    printf("%10.1f %6.1f %10.1f  %-24s", row->us, 100 * row->us / whole_us, row->floor_us,
-           row->layer);
+    printf("%10.1f %6.1f %10.2f %8.3f %8.2f  %-24s", row->us, 100 * row->us / whole_us,
+           row->floor_us, row->gflop, row->mbytes, row->layer);
     if (row->kernel) printf(" %s", row->kernel);
     printf("\n");
 }
 
 static void print_step(const rg_job *job, const step_times *t, const char *told) {
     step_row sum = sum_of(t);
-    printf("%s\n%10s %6s %10s  %-24s %s\n", told, "us", "%", "floor us", "layer", "kernel");
+    printf("%s\n%10s %6s %10s %8s %8s  %-24s %s\n", told, "us", "%", "floor us", "GFLOP", "MB",
+           "layer", "kernel");
     for (int32_t i = 0; i < t->row_count; i++) print_row(&t->row[i], sum.us);
     print_row(&sum, sum.us);
     printf("step of %d images: median %.2f ms in one go (data %.2f ms of it; the table has a "
@@ -174,8 +218,9 @@ static json_t *rows_of(const step_times *t) {
     for (int32_t i = 0; i < t->row_count; i++) {
         const step_row *row = &t->row[i];
         json_array_append_new(array,
-                              json_pack("{s:s, s:s, s:f, s:f}", "layer", row->layer, "kernel",
-                                        row->kernel, "us", row->us, "floor_us", row->floor_us));
+                              json_pack("{s:s, s:s, s:f, s:f, s:f, s:f}", "layer", row->layer,
+                                        "kernel", row->kernel, "us", row->us, "floor_us",
+                                        row->floor_us, "gflop", row->gflop, "mb", row->mbytes));
     }
     return array;
 }
@@ -193,12 +238,16 @@ static rg_status put_step(rg_job *job, const step_times *t, const char *told, js
 static rg_status time_all(rg_job *job, rg_exec *exec, const rg_dataset *set, const rg_peak *peak,
                           step_times *t) {
     const rg_plan_data *data = &job->planned.plan.data;
-    rg_resize *resize;
-    RG_TRY(rg_resize_new(job->ctx, set->height, set->width, data->height, data->width, &resize));
+    step_source from = {.set = set};
+    const char *why;
+    double ms;
+    RG_TRY(
+        rg_resize_new(job->ctx, set->height, set->width, data->height, data->width, &from.resize));
+    RG_TRY(rg_data_keep(job->ctx, exec, set, from.resize, &from.kept, &why));
     rg_params_init(exec, job->spec->seed);
-    RG_TRY(time_steps(job, exec, set, resize, t));
-    RG_TRY(time_evals(job, exec, set, resize, t));
-    RG_TRY(one_batch(job, exec, set, resize, (int32_t)data->batch, 0));
+    RG_TRY(time_steps(job, exec, &from, t));
+    RG_TRY(time_evals(job, exec, &from, t));
+    RG_TRY(one_batch(job, exec, &from, (int32_t)data->batch, 0, &ms));
     return time_ops(job, exec, peak, t);
 }
 

@@ -54,7 +54,7 @@ rg_status rg_command_verify(rg_job *job) {
     RG_TRY(rg_job_build(job));
     for (int32_t i = 0; i < job->planned.launch_count; i++)
         if (!seen_before(job, i)) RG_TRY(verify_launch(job, &job->planned.launch[i], &state));
-    if (!job->cuda) RG_TRY(rg_verify_adjoints(job, &state.checked, &state.failed));
+    RG_TRY(rg_verify_adjoints(job, &state.checked, &state.failed));
     if (!job->cli->json)
         printf("%d checks, %d failed; the worst at %.1f %% of its bound\n", state.checked,
                state.failed, 100 * state.worst);

@@ -7,7 +7,7 @@
 #include "rg_base.h"
 
 #define RG_PLAN_MAGIC      0x31504752u /* the bytes "RGP1" */
-#define RG_PLAN_VERSION    1u
+#define RG_PLAN_VERSION    2u
 #define RG_PLAN_MAX_BLOCKS 4096
 
 typedef uint32_t rg_pname; /* offset into text */
@@ -22,7 +22,9 @@ typedef uint32_t rg_pname; /* offset into text */
     X(STATE, "state")     /* running statistics */                                                 \
     X(DERIVED, "derived") /* packed and transformed weights: made of PARAM and STATE */            \
     X(IO, "io")           /* image, label, loss, correct, logits */                                \
-    X(WORK, "work")       /* activations and the rest */
+    X(WORK, "work")       /* activations and the rest */                                           \
+    X(DATA, "data")       /* what `input` reads: each buffer is the runtime's own, as long as the  \
+                             data set wants it (bytes: for as many images as the image buffer) */
 
 typedef enum rg_plan_arena {
 #define X(id, name) RG_ARENA_##id,
@@ -75,7 +77,8 @@ typedef struct rg_plan_op {
     X(UPDATE, "update")                                                                            \
     X(DERIVE, "derive")                                                                            \
     X(EVAL, "eval")                                                                                \
-    X(PREDICT, "predict")
+    X(PREDICT, "predict")                                                                          \
+    X(INPUT, "input") /* makes the next batch, beside the others (cuda) */
 
 typedef enum rg_plan_program_id {
 #define X(id, name) RG_PP_##id,
@@ -109,9 +112,19 @@ typedef struct rg_plan_io {
     uint32_t loss, correct, logits; /* VEC 1, VEC 1, ACT 1 1 K */
 } rg_plan_io;
 
+/* Buffers of the arena DATA, in a plan that has the program `input`. */
+typedef struct rg_plan_set {
+    uint32_t pixels;  /* u32 [images][ceil(C*H*W/4)]: the set's bytes, of each image [C][H][W] */
+    uint32_t labels;  /* u32 [images] */
+    uint32_t order;   /* u32 [images of the batch]: which images it is made of */
+    uint32_t weights; /* u32 [rg_resize_words]: for height, then width: first[out], count[out],
+                         weight[out][rg_resize_taps]; as in rg_resize_axis */
+} rg_plan_set;
+
 typedef struct rg_plan_data {
     rg_pname dataset;                          /* "cifar10" */
     uint32_t height, width, channels, classes; /* of the image that the network sees */
+    uint32_t set_height, set_width;            /* of the images that `input` reads; 0: no matter */
     float mean[4], std[4];
     uint32_t batch, eval_batch, epochs;
     uint64_t seed;
@@ -129,6 +142,7 @@ typedef struct rg_plan {
     uint64_t work_lower_bound; /* most bytes live at once in WORK */
     rg_plan_program program[RG_PP_COUNT];
     rg_plan_io io;
+    rg_plan_set set;
     rg_plan_data data;
     /* tables: in memory these are pointers into the plan's own block; in a file the tables follow
      * this header in this order */
@@ -142,6 +156,16 @@ typedef struct rg_plan {
 
 static inline const char *rg_plan_text(const rg_plan *plan, rg_pname name) {
     return plan->text + name;
+}
+
+/* Weights of an output of PIL's bilinear resize, zeros included. */
+static inline uint32_t rg_resize_taps(uint32_t in, uint32_t out) {
+    return 2 * ((in + out - 1) / out) + 1;
+}
+
+/* Words that an axis takes in the buffer `weights`. */
+static inline uint32_t rg_resize_words(uint32_t in, uint32_t out) {
+    return out * (2 + rg_resize_taps(in, out));
 }
 
 /* Looks at every index, offset, size, layout and alias of a plan that came from anywhere.

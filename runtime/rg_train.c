@@ -13,12 +13,21 @@ typedef struct train_source {
     const rg_dataset *set;
     rg_resize *resize;
     uint32_t *order; /* of images. Owner: malloc */
+    int kept;        /* on the device, which makes the batches; -1: the host does */
 } train_source;
 
 typedef struct train_sums {
     double loss, correct; /* over images */
     uint64_t images;
 } train_sums;
+
+/* A step that runs, or has run, and whose results have not been asked for. */
+typedef struct train_pending {
+    bool any;
+    int32_t live;
+    uint32_t epoch;
+    uint64_t step;
+} train_pending;
 
 typedef struct train_state {
     rg_ctx *ctx;
@@ -28,7 +37,8 @@ typedef struct train_state {
     train_source train, valid;
     uint64_t steps;     /* all of them */
     uint64_t last_step; /* where to stop; UINT64_MAX: nowhere */
-    uint64_t filled;    /* the batch in the image buffer, by its first image */
+    uint64_t filled;    /* the batch that the next step finds, by its first image */
+    train_pending pending;
 } train_state;
 
 static double now_seconds(void) {
@@ -43,10 +53,11 @@ static bool is_stopped(const volatile sig_atomic_t *stop) {
 
 /* ---- sources ---- */
 
-static rg_status open_source(rg_ctx *ctx, const rg_plan *plan, const rg_dataset *set,
-                             train_source *source) {
-    const rg_plan_data *data = &plan->data;
-    *source = (train_source){.set = set};
+/* `why` (a line, or NULL): the device could make batches, and does not make these. */
+static rg_status open_source(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set,
+                             train_source *source, const char **why) {
+    const rg_plan_data *data = &rg_exec_plan(exec)->data;
+    *source = (train_source){.set = set, .kept = -1};
     if (set->count == 0) return rg_fail(ctx, RG_E_USAGE, "the data set has no images");
     if (set->channels != data->channels || set->classes > data->classes)
         return rg_fail(ctx, RG_E_SHAPE,
@@ -56,10 +67,11 @@ static rg_status open_source(rg_ctx *ctx, const rg_plan *plan, const rg_dataset 
     source->order = malloc(set->count * sizeof *source->order);
     if (!source->order) return rg_nomem(ctx);
     for (uint32_t i = 0; i < set->count; i++) source->order[i] = i;
-    return RG_OK;
+    return rg_data_keep(ctx, exec, set, source->resize, &source->kept, why);
 }
 
-static void close_source(train_source *source) {
+static void close_source(rg_exec *exec, train_source *source) {
+    if (source->order) rg_exec_drop(exec, source->kept);
     free(source->order);
     source->order = NULL;
 }
@@ -70,39 +82,87 @@ static int32_t live_images(const train_source *source, uint64_t first, uint32_t 
 }
 
 /* Takes what a grad or eval program has left, once it is done. */
-static rg_status take_results(rg_ctx *ctx, rg_exec *exec, int32_t live, train_sums *sums,
+static rg_status take_results(rg_ctx *ctx, rg_exec *exec, int back, int32_t live, train_sums *sums,
                               double *loss) {
-    const rg_plan *plan = rg_exec_plan(exec);
-    RG_TRY(rg_exec_fetch(ctx, exec, plan->io.loss));
-    RG_TRY(rg_exec_fetch(ctx, exec, plan->io.correct));
-    *loss = rg_exec_buffer(exec, plan->io.loss)[0];
+    double correct;
+    RG_TRY(rg_exec_results(ctx, exec, back, loss, &correct));
     sums->loss += *loss * live;
-    sums->correct += rg_exec_buffer(exec, plan->io.correct)[0];
+    sums->correct += correct;
     sums->images += (uint64_t)live;
     return RG_OK;
 }
 
+static rg_exec_batch batch_at(const train_source *source, uint64_t first, uint32_t batch) {
+    return (rg_exec_batch){source->kept, source->order + first, live_images(source, first, batch)};
+}
+
+/* The batch for the next run, by whoever makes it. */
+static rg_status fill_batch(rg_ctx *ctx, rg_exec *exec, const train_source *source, uint64_t first,
+                            uint32_t batch) {
+    rg_exec_batch next = batch_at(source, first, batch);
+    if (source->kept < 0)
+        return rg_data_fill(ctx, exec, source->set, source->resize, next.order, next.live);
+    return rg_exec_work_run(ctx, exec, &(rg_exec_work){.next = &next});
+}
+
+/* Programs on the batch at `first`, which is there, and beside them the one after it, if there is
+ * to be one. */
+static rg_status run_batch(rg_ctx *ctx, rg_exec *exec, const train_source *source, uint64_t first,
+                           uint32_t batch, bool more, rg_exec_work *work) {
+    uint64_t after = first + batch;
+    rg_exec_batch next;
+    more = more && after < source->set->count;
+    if (more && source->kept >= 0) {
+        next = batch_at(source, after, batch);
+        work->next = &next;
+    }
+    RG_TRY(rg_exec_work_run(ctx, exec, work));
+    work->next = NULL;
+    if (!more || source->kept >= 0 || !rg_exec_overlaps(exec)) return RG_OK;
+    return fill_batch(ctx, exec, source, after, batch);
+}
+
 /* ---- evaluation ---- */
+
+/* Is the batch behind `first` there once the run on `first` was asked for? */
+static bool makes_next(const rg_exec *exec, const train_source *source) {
+    return source->kept >= 0 || rg_exec_overlaps(exec);
+}
+
+static rg_status eval_batches(rg_ctx *ctx, rg_exec *exec, const train_source *source,
+                              const volatile sig_atomic_t *stop, train_sums *sums) {
+    const rg_plan *plan = rg_exec_plan(exec);
+    uint32_t batch = plan->data.eval_batch;
+    int32_t before = 0; /* images of the run whose results are still to come */
+    double loss;
+    for (uint64_t first = 0; first < source->set->count; first += batch) {
+        if (is_stopped(stop)) return RG_E_INTERRUPTED; /* the caller says what was saved */
+        if (first == 0 || !makes_next(exec, source))
+            RG_TRY(fill_batch(ctx, exec, source, first, batch));
+        int32_t live = live_images(source, first, batch);
+        rg_exec_work work = {.program = {RG_PP_EVAL}, .count = 1};
+        work.ctrl = rg_exec_ctrl(plan, live, 1, 0);
+        RG_TRY(run_batch(ctx, exec, source, first, batch, true, &work));
+        bool late = rg_exec_overlaps(exec);
+        if (!late || before)
+            RG_TRY(take_results(ctx, exec, late, late ? before : live, sums, &loss));
+        before = late ? live : 0;
+    }
+    return before ? take_results(ctx, exec, 0, before, sums, &loss) : RG_OK;
+}
 
 static rg_status eval_source(rg_ctx *ctx, rg_exec *exec, const train_source *source,
                              const volatile sig_atomic_t *stop, double *loss, double *accuracy) {
     const rg_plan *plan = rg_exec_plan(exec);
-    uint32_t batch = plan->data.eval_batch;
     train_sums sums = {0};
-    double batch_loss;
-    rg_ctrl ctrl = rg_exec_ctrl(plan, (int32_t)batch, 1, 0);
+    rg_ctrl ctrl = rg_exec_ctrl(plan, (int32_t)plan->data.eval_batch, 1, 0);
     RG_TRY(rg_exec_run(ctx, exec, RG_PP_DERIVE, &ctrl)); /* parameters or statistics changed */
-    for (uint64_t first = 0; first < source->set->count; first += batch) {
-        if (is_stopped(stop)) return RG_E_INTERRUPTED; /* the caller says what was saved */
-        int32_t live = live_images(source, first, batch);
-        RG_TRY(rg_data_fill(ctx, exec, source->set, source->resize, source->order + first, live));
-        ctrl = rg_exec_ctrl(plan, live, 1, 0);
-        RG_TRY(rg_exec_run(ctx, exec, RG_PP_EVAL, &ctrl));
-        RG_TRY(take_results(ctx, exec, live, &sums, &batch_loss));
-    }
+    rg_exec_range(exec, "evaluation");
+    rg_status status = eval_batches(ctx, exec, source, stop, &sums);
+    rg_exec_range(exec, NULL);
     *loss = sums.loss / (double)sums.images;
     *accuracy = sums.correct / (double)sums.images;
-    return RG_OK;
+    return status;
 }
 
 static rg_status need_program(rg_ctx *ctx, const rg_plan *plan, rg_plan_program_id id,
@@ -113,11 +173,12 @@ static rg_status need_program(rg_ctx *ctx, const rg_plan *plan, rg_plan_program_
 
 rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set,
                   const volatile sig_atomic_t *stop, double *loss, double *accuracy) {
-    train_source source;
+    train_source source = {.order = NULL};
+    const char *why;
     RG_TRY(need_program(ctx, rg_exec_plan(exec), RG_PP_EVAL, "eval"));
-    rg_status status = open_source(ctx, rg_exec_plan(exec), set, &source);
+    rg_status status = open_source(ctx, exec, set, &source, &why);
     if (status == RG_OK) status = eval_source(ctx, exec, &source, stop, loss, accuracy);
-    close_source(&source);
+    close_source(exec, &source);
     return status == RG_E_INTERRUPTED ? rg_fail(ctx, status, "interrupted") : status;
 }
 
@@ -179,13 +240,6 @@ static rg_status interrupt(train_state *state) {
 
 /* ---- steps and epochs ---- */
 
-static rg_status fill_batch(train_state *state, uint64_t first) {
-    const train_source *source = &state->train;
-    state->filled = first;
-    return rg_data_fill(state->ctx, state->exec, source->set, source->resize, source->order + first,
-                        live_images(source, first, state->plan->data.batch));
-}
-
 static rg_status check_loss(const train_state *state, const rg_progress *progress) {
     if (isfinite(progress->loss)) return RG_OK;
     return rg_fail(state->ctx, RG_E_NUMERIC,
@@ -194,28 +248,66 @@ static rg_status check_loss(const train_state *state, const rg_progress *progres
                    (unsigned long long)progress->step, state->plan->data.lr);
 }
 
-/* A device works through the whole step while the next batch is made here; on the host a loss that
- * is not finite changes no parameter. */
-static rg_status train_step(train_state *state, uint64_t first, rg_progress *progress,
-                            train_sums *sums) {
+/* What is known once a step's results are there. */
+static rg_status settle_step(train_state *state, int back, rg_progress *progress,
+                             train_sums *sums) {
+    train_pending *pending = &state->pending;
+    if (!pending->any) return RG_OK;
+    pending->any = false;
+    progress->step = pending->step;
+    RG_TRY(take_results(state->ctx, state->exec, back, pending->live, sums, &progress->loss));
+    return check_loss(state, progress);
+}
+
+/* On the host a loss that is not finite changes no parameter. */
+static rg_status step_on_host(train_state *state, const rg_ctrl *ctrl, rg_progress *progress,
+                              train_sums *sums) {
+    RG_TRY(rg_exec_run(state->ctx, state->exec, RG_PP_GRAD, ctrl));
+    RG_TRY(settle_step(state, 0, progress, sums));
+    return rg_exec_run(state->ctx, state->exec, RG_PP_UPDATE, ctrl);
+}
+
+/* A device works through the whole step while the next batch is made; the results of the step
+ * before are taken meanwhile. *known: progress is a step's. */
+static rg_status step_on_device(train_state *state, uint64_t first, const rg_ctrl *ctrl,
+                                train_pending mine, rg_progress *progress, train_sums *sums,
+                                bool *known) {
+    uint32_t batch = state->plan->data.batch;
+    rg_exec_work work = {.program = {RG_PP_GRAD, RG_PP_UPDATE}, .count = 2, .ctrl = *ctrl};
+    bool more = state->steps + 1 < state->last_step;
+    RG_TRY(run_batch(state->ctx, state->exec, &state->train, first, batch, more, &work));
+    if (more) state->filled = first + batch;
+    *known = state->pending.any;
+    RG_TRY(settle_step(state, 1, progress, sums));
+    state->pending = mine;
+    return RG_OK;
+}
+
+static rg_status train_step(train_state *state, uint64_t step, rg_progress *progress,
+                            train_sums *sums, bool *known) {
     const rg_plan_data *data = &state->plan->data;
-    rg_ctx *ctx = state->ctx;
-    bool overlaps = rg_exec_overlaps(state->exec);
+    uint64_t first = step * data->batch;
     int32_t live = live_images(&state->train, first, data->batch);
-    uint64_t next = first + data->batch;
-    if (state->filled != first) RG_TRY(fill_batch(state, first));
+    train_pending mine = {true, live, progress->epoch, step};
+    if (state->filled != first)
+        RG_TRY(fill_batch(state->ctx, state->exec, &state->train, first, data->batch));
+    state->filled = NOTHING_FILLED;
     rg_ctrl ctrl = rg_exec_ctrl(state->plan, live, state->steps + 1, data->lr);
-    RG_TRY(rg_exec_run(ctx, state->exec, RG_PP_GRAD, &ctrl));
-    if (overlaps) {
-        RG_TRY(rg_exec_run(ctx, state->exec, RG_PP_UPDATE, &ctrl));
-        bool more = next < state->train.set->count && state->steps + 1 < state->last_step;
-        if (more) RG_TRY(fill_batch(state, next));
+    *known = true;
+    if (rg_exec_overlaps(state->exec)) {
+        RG_TRY(step_on_device(state, first, &ctrl, mine, progress, sums, known));
+    } else {
+        state->pending = mine;
+        RG_TRY(step_on_host(state, &ctrl, progress, sums));
     }
-    RG_TRY(take_results(ctx, state->exec, live, sums, &progress->loss));
-    RG_TRY(check_loss(state, progress));
-    if (!overlaps) RG_TRY(rg_exec_run(ctx, state->exec, RG_PP_UPDATE, &ctrl));
     state->steps++;
     return RG_OK;
+}
+
+static void tell_progress(const train_state *state, rg_progress *progress, const train_sums *sums,
+                          double start) {
+    progress->images_per_second = (double)sums->images / (now_seconds() - start);
+    tell_step(state, progress);
 }
 
 /* All steps of an epoch from `step` on, or as many as are wanted; sets *stopped when the caller
@@ -228,12 +320,14 @@ static rg_status train_batches(train_state *state, uint32_t epoch, uint64_t step
     double start = now_seconds();
     state->filled = NOTHING_FILLED; /* another order, or the evaluation's batch */
     for (; step < progress.steps_per_epoch && state->steps < state->last_step; step++) {
+        bool known;
         if ((*stopped = is_stopped(state->options->stop))) break;
-        progress.step = step;
-        RG_TRY(train_step(state, step * batch, &progress, sums));
-        progress.images_per_second = (double)sums->images / (now_seconds() - start);
-        tell_step(state, &progress);
+        RG_TRY(train_step(state, step, &progress, sums, &known));
+        if (known) tell_progress(state, &progress, sums, start);
     }
+    if (!state->pending.any) return RG_OK;
+    RG_TRY(settle_step(state, 0, &progress, sums));
+    tell_progress(state, &progress, sums, start);
     return RG_OK;
 }
 
@@ -253,7 +347,10 @@ static rg_status train_epoch(train_state *state, uint32_t epoch, uint64_t step) 
     double start = now_seconds();
     if (options->shuffle)
         rg_random_permutation(options->seed, epoch, state->train.set->count, state->train.order);
-    RG_TRY(train_batches(state, epoch, step, &sums, &stopped));
+    rg_exec_range(state->exec, "epoch");
+    rg_status status = train_batches(state, epoch, step, &sums, &stopped);
+    rg_exec_range(state->exec, NULL);
+    RG_TRY(status);
     if (stopped) return interrupt(state);
     record.train_seconds = now_seconds() - start;
     record.steps = state->steps;
@@ -278,6 +375,17 @@ static rg_status train_epochs(train_state *state) {
     return RG_OK;
 }
 
+static rg_status open_sources(train_state *state) {
+    const rg_train_options *options = state->options;
+    const char *why = NULL, *why_valid = NULL;
+    RG_TRY(open_source(state->ctx, state->exec, options->train, &state->train, &why));
+    if (options->valid)
+        RG_TRY(open_source(state->ctx, state->exec, options->valid, &state->valid, &why_valid));
+    if (!why) why = why_valid;
+    if (why && options->line) options->line(options->user, why);
+    return RG_OK;
+}
+
 rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options,
                    uint64_t *steps_done) {
     train_state state = {.ctx = ctx, .exec = exec, .plan = rg_exec_plan(exec), .options = options};
@@ -288,12 +396,10 @@ rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options,
     RG_TRY(need_program(ctx, state.plan, RG_PP_GRAD, "grad"));
     RG_TRY(need_program(ctx, state.plan, RG_PP_UPDATE, "update"));
     if (options->valid) RG_TRY(need_program(ctx, state.plan, RG_PP_EVAL, "eval"));
-    rg_status status = open_source(ctx, state.plan, options->train, &state.train);
-    if (status == RG_OK && options->valid)
-        status = open_source(ctx, state.plan, options->valid, &state.valid);
+    rg_status status = open_sources(&state);
     if (status == RG_OK) status = train_epochs(&state);
-    close_source(&state.train);
-    close_source(&state.valid);
+    close_source(exec, &state.train);
+    close_source(exec, &state.valid);
     *steps_done = state.steps;
     return status;
 }

@@ -71,4 +71,5 @@ RG_KERNEL RG_BOUNDS(${g.threads}, ${g.resident}) void ${sym}(${L.cu_params(k)}) 
     add${i}(${L.cu_args(k, L.cu_stage_args(k, i))}, nb, rh, rw, tile_h, tile_w, k0, shared, acc);
 % end
     epilogue(${L.cu_args(k, L.cu_site_args(out))}, nb, rh + ${L.times("tile_h", g.ph * per_h)}, rw + ${L.times("tile_w", g.pw * per_w)}, k0, part, shared, acc);
+    ${include("cu_tail.cu.tpl")}
 }

@@ -42,6 +42,22 @@ function L.cu_sum(...)
     return sum
 end
 
+-- ---- arguments ----
+
+local c_type = {f32 = "float", bf16 = "rg_u16", f16 = "rg_u16", u32 = "unsigned"}
+
+-- "const float *", "rg_u16 *": what points to an argument's elements.
+function L.cu_pointer(arg)
+    return (arg.written and "" or "const ") .. c_type[arg.type or "f32"] .. " *"
+end
+
+local bytes_as_floats = L.arg_bytes
+
+function L.arg_bytes(arg, blocks)
+    local bytes = bytes_as_floats(arg, blocks)
+    return c_type[arg.type] == "rg_u16" and bytes // 2 or bytes
+end
+
 -- ---- the kernel's frame ----
 
 local function each_arg(k, list, text)
@@ -56,10 +72,7 @@ end
 -- "float *a0, const float *a1, const rg_ctrl *ctl": parameters of the kernel, or of a function that needs those in `list` alone (a set of
 -- indices as L.site_args gives).
 function L.cu_params(k, list)
-    return each_arg(k, list, function(i)
-        if not i then return "const rg_ctrl *ctl" end
-        return (k.arg[i].written and "float *a" or "const float *a") .. i
-    end)
+    return each_arg(k, list, function(i) return i and L.cu_pointer(k.arg[i]) .. "a" .. i or "const rg_ctrl *ctl" end)
 end
 
 -- The same as names, to hand them on.
@@ -93,8 +106,7 @@ function L.cu_bases(k, list)
     for i = 0, k.arg_count - 1 do
         local arg = k.arg[i]
         if list[i] and arg.layout == "act" then
-            lines[#lines + 1] = string.format("%sfloat *const b%d = a%d + (long long)nb * %d;", arg.written and "" or "const ", i, i,
-                                              arg.h * arg.w * 16 * arg.cp)
+            lines[#lines + 1] = string.format("%sconst b%d = a%d + (long long)nb * %d;", L.cu_pointer(arg), i, i, arg.h * arg.w * 16 * arg.cp)
         end
     end
     return lines
@@ -134,24 +146,35 @@ local function ragged(arg)
     return n % 4 ~= 0 and n or nil
 end
 
+-- What is read from an argument of type "bf16" or "f16" as a float, and what is written to it; others hold floats.
+function L.cu_widen(arg, text)
+    return arg.type and string.format("rg_widen_%s(%s)", arg.type, text) or text
+end
+
+function L.cu_narrow(arg, text)
+    return arg.type and string.format("rg_narrow_%s(%s)", arg.type, text) or text
+end
+
 -- The statement that loads argument i at the position as `name` (single: a float; width 4: name[4]).
 function L.cu_load(k, i, pos, width, name)
     local arg, at = k.arg[i], L.cu_at(k, i, pos)
-    if width == 1 or L.cu_is_single(k, i) then return string.format("const float %s = *(%s);", name, at) end
+    if width == 1 or L.cu_is_single(k, i) then return string.format("const float %s = %s;", name, L.cu_widen(arg, "*(" .. at .. ")")) end
     local n = ragged(arg)
+    if n and arg.type then error("argument " .. i .. " (" .. arg.type .. ") is not whole groups of four") end
     if n then return string.format("float %s[4];\nrg_load4_n(%s, %s, %d - %s);", name, name, at, n, L.paren(pos.c)) end
-    return string.format("float %s[4];\nrg_load4(%s, %s);", name, name, at)
+    return string.format("float %s[4];\nrg_load4%s(%s, %s);", name, arg.type and "_" .. arg.type or "", name, at)
 end
 
 -- The statement that stores `value` (width 4: the name of a float[4]).
 function L.cu_store(k, i, pos, width, value)
-    local at = L.cu_at(k, i, pos)
+    local arg, at = k.arg[i], L.cu_at(k, i, pos)
     if width == 1 or L.cu_is_single(k, i) then
-        return string.format("*(%s) = %s;", at, width == 1 and value or value .. "[0]")
+        return string.format("*(%s) = %s;", at, L.cu_narrow(arg, width == 1 and value or value .. "[0]"))
     end
-    local n = ragged(k.arg[i])
+    local n = ragged(arg)
+    if n and arg.type then error("argument " .. i .. " (" .. arg.type .. ") is not whole groups of four") end
     if n then return string.format("rg_store4_n(%s, %s, %d - %s);", at, value, n, L.paren(pos.c)) end
-    return string.format("rg_put4(%s, %s);", at, value)
+    return string.format("rg_put4%s(%s, %s);", arg.type and "_" .. arg.type or "", at, value)
 end
 
 -- Four channels at a time, or one? One where an activation's pixel is not whole groups of four (the image's three).
@@ -200,7 +223,7 @@ local function leaves(k, o, prefix, outer, loads)
         if node.op ~= "arg" then return other_leaf(node, o) end
         local i, name = node.leaf, prefix .. "x" .. node.leaf
         local list = k.arg[i].layout == "vec" and outer or loads
-        list[#list + 1] = L.cu_load(k, i, o.pos, o.width, name)
+        list[#list + 1] = o.load and o.load(i, name) or L.cu_load(k, i, o.pos, o.width, name)
         return (o.width == 1 or L.cu_is_single(k, i)) and name or name .. "[j]"
     end
 end
@@ -226,6 +249,7 @@ end
 --   row     C texts of ROW leaves by index
 --   fin     C texts of FIN leaves by index
 --   root    function(value) -> statement inside the loop over lanes, for the site's root; or nil
+--   load    function(i, name) -> statement that loads argument i as `name`, or nil where it lies in memory as ever; or nil
 --   skip_stores  true: outputs of kind store are left out
 --   reduce  function(out, index, value) -> statement inside the loop over lanes, for outputs of other kinds (index: that in
 --           site.out); or nil: they are left out

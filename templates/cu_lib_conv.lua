@@ -69,8 +69,9 @@ end
 local block_shared = {[75] = 64, [80] = 163, [86] = 99, [87] = 163, [89] = 99, [90] = 227, [100] = 227, [103] = 227, [120] = 99, [121] = 99}
 local sm_shared = {[75] = 64, [80] = 164, [86] = 100, [87] = 164, [89] = 100, [90] = 228, [100] = 228, [103] = 228, [120] = 100, [121] = 100}
 
+-- Less what rg_last_block has beside it.
 function L.cu_shared_limit()
-    return (block_shared[t.arch] or 48) * 1024
+    return (block_shared[t.arch] or 48) * 1024 - 128
 end
 
 -- Registers that a thread may have where `blocks` blocks of `warps` warps share a multiprocessor: warps lie in four parts of it, each
@@ -119,8 +120,9 @@ function L.cu_traffic_us(k)
     local bytes = 0
     for i = 0, k.arg_count - 1 do
         local arg = k.arg[i]
-        if arg.layout == "act" then bytes = bytes + 4 * arg.h * arg.w * 16 * arg.cp * t.max_blocks end
-        if arg.layout == "weight" then bytes = bytes + 4 * arg.kp * arg.r * arg.s * arg.c end
+        local size = (arg.type == "bf16" or arg.type == "f16") and 2 or 4
+        if arg.layout == "act" then bytes = bytes + size * arg.h * arg.w * 16 * arg.cp * t.max_blocks end
+        if arg.layout == "weight" then bytes = bytes + size * arg.kp * arg.r * arg.s * arg.c end
     end
     return bytes / L.cu_gbps / 1000
 end
@@ -131,7 +133,7 @@ end
 -- groups of four. ph x pw pixels and wk * 8 * cols channels are a block.
 
 -- Registers that a thread needs, by what the compiler takes without spilling.
-local registers = {[1] = {[4] = 88, [8] = 120}, [2] = {[4] = 112, [8] = 144}}
+local registers = {[1] = {[4] = 88, [8] = 132}, [2] = {[4] = 130, [8] = 172}}
 
 -- What template and plan know of contraction i.
 local function stage(k, g, i)
@@ -154,7 +156,7 @@ function L.cu_conv(k, p)
     g.axis_h, g.axis_w = L.cu_axis(k, "h"), L.cu_axis(k, "w")
     g.wp = g.ph * g.pw // g.pixels
     g.warps, g.threads = g.wp * g.wk, g.wp * g.wk * 32
-    g.kt, g.kp = g.wk * 8 * g.cols, k.arg[k.contr[0].w_arg].kp
+    g.kt, g.kp = g.wk * 8 * g.cols, L.round_up(k.arg[k.contr[0].w_arg].k, t.vector)
     g.slices = L.ceil_div(g.kp, g.kt)
     g.tiles_h = L.ceil_div(L.ceil_div(g.out.h, g.axis_h.period), g.ph)
     g.tiles_w = L.ceil_div(L.ceil_div(g.out.w, g.axis_w.period), g.pw)
@@ -184,7 +186,8 @@ local function issue_of(k, g)
         local groups = L.ceil_div(s.h.most, s.gh) * L.ceil_div(s.v.most, s.gw)
         local x_items, w_items = s.x_floats / 128, s.w_floats / 128
         local x_issue = s.plain and 14 or 20 + L.cu_site_issue(s.site)
-        per_block = per_block + products + groups * s.chunks * (x_items * x_issue + w_items * 12 + g.warps * 40)
+        local w_issue = t.dgrad and 24 or 12 -- turned ones are not copied asynchronously
+        per_block = per_block + products + groups * s.chunks * (x_items * x_issue + w_items * w_issue + g.warps * 40)
     end
     return per_block + g.warps * (g.pixels * g.cols * (10 + L.cu_site_issue(out)) + 200)
 end
@@ -236,7 +239,7 @@ function L.cu_conv_plan(k)
     end
     local g = best.g
     return {params = best.p, tiles_per_block = g.tiles * g.slices, parts_per_block = g.tiles, threads = g.threads,
-            shared_bytes = g.shared, cost_us = best.us, weights = t.dgrad and "turn" or "master"}
+            shared_bytes = g.shared, cost_us = best.us, weights = "master"}
 end
 
 function L.cu_conv_applies(k)

@@ -82,11 +82,11 @@ function L.cu_traffic_us(k)
     return 3 + L.traffic_us(k) / 100
 end
 
--- What fits: the CPU's rules, and 48 KB of shared memory.
+-- What fits: the CPU's rules, and 48 KB of shared memory, of which tails may take three floats a thread.
 function L.cu_map_fits(k)
     if not L.map_fits(k) then return false end
     local rows, between = L.cu_map_shared(k, L.cu_map_plan(k).params)
-    return 4 * (rows * row_count(k) + between) <= 48 * 1024
+    return 4 * (rows * row_count(k) + between + 3 * L.cu_threads) <= 48 * 1024
 end
 
 -- Lines that declare the shared memory.

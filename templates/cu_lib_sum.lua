@@ -176,7 +176,7 @@ local function total(k, red, g, channel)
                 "    " .. target(k, red, 2, channel) .. " = m2;", "}"}
     end
     return {"{", "    float all = " .. start(red.out) .. ";", "    " .. loop .. " " .. gather(red.out, "all", from(0)),
-            "    " .. target(k, red, 0, channel) .. " = all;", "}"}
+            "    " .. target(k, red, 0, channel) .. " = " .. L.cu_narrow(k.arg[red.out.arg], "all") .. ";", "}"}
 end
 
 -- Lines that merge the warps and write the results; part, nb and n (images) are in scope. channel: C text of channel i (nil: "whole").

@@ -39,11 +39,11 @@ local function part_at(k, arg, stat)
     return string.format("a%d[%s%s]", arg, at, k.arg[arg].c == 1 and "" or " + c")
 end
 
--- The parts as the outputs of a site of one channel a thread, so that the tree of reductions serves here.
+-- The parts as the outputs of a site of one channel a thread, so that the tree of reductions serves here. A tail has some of the
+-- FIN leaves alone.
 local function as_site(k)
     local site, made, name = {c = k.site[0].c, out = {}, out_count = 0}, {}, {}
-    for i = 0, k.fin_count - 1 do
-        local fin = k.fin[i]
+    local function take(i, fin)
         local kind = is_moments(fin) and "moments" or fin.kind
         local key = kind .. fin.arg
         if not made[key] then
@@ -54,21 +54,44 @@ local function as_site(k)
         local stat = {mean = "mean", m2 = "m2", count = "n"}
         name[i] = (stat[fin.kind] or "all") .. made[key]
     end
+    for i = 0, k.fin_count - 1 do
+        if k.fin[i] then take(i, k.fin[i]) end
+    end
     return site, name
 end
 
--- A thread's values by name, and what a part, or another thread's values, do to them. from: function(stat) -> C text.
-local function joins(out, i)
+-- The statement by which values take in a part, or another thread's values. to, from: function(stat) -> C text.
+local function join(out, to, from)
     if out.kind == "moments" then
-        return {"n" .. i, "mean" .. i, "m2" .. i}, function(from)
-            return string.format("rg_moments_merge(&n%d, &mean%d, &m2%d, %s, %s, %s);", i, i, i, from(0), from(1), from(2))
-        end
+        return string.format("rg_moments_merge(&%s, &%s, &%s, %s, %s, %s);", to(0), to(1), to(2), from(0), from(1), from(2))
     end
-    return {"all" .. i}, function(from)
-        local into = "all" .. i
-        if out.kind == "max" then return string.format("%s = rg_max(%s, %s);", into, into, from(0)) end
-        return string.format("%s += %s;", into, from(0))
+    if out.kind == "max" then return string.format("%s = rg_max(%s, %s);", to(0), to(0), from(0)) end
+    return string.format("%s += %s;", to(0), from(0))
+end
+
+-- A thread's values by name, and the same for them.
+local function joins(out, i)
+    local names = out.kind == "moments" and {"n" .. i, "mean" .. i, "m2" .. i} or {"all" .. i}
+    return names, function(from) return join(out, function(stat) return names[stat + 1] end, from) end
+end
+
+local function neutral(out)
+    return out.kind == "max" and L.float(-math.huge) or "0.0f"
+end
+
+-- Lines of a loop over a thread's parts of output i, `deep` of them under way at once; `take` takes in number u.
+local function each_part(k, out, i, slices, deep, stats, take)
+    local parts, lines = L.times("ctl->blocks", k.arg[out.arg].parts_per_block), {}
+    L.append(lines, {
+        string.format("const int parts%d = %s;", i, parts),
+        string.format("for (int p = ty; p < parts%d; p += %d) {", i, deep * slices),
+        string.format("    float v[%d][%d];", deep, stats),
+        "    RG_UNROLL", string.format("    for (int u = 0; u < %d; u++) {", deep), string.format("        const int q = p + u * %d;", slices),
+    })
+    for stat = 0, stats - 1 do
+        lines[#lines + 1] = string.format("        v[u][%d] = q < parts%d ? %s : %s;", stat, i, part_at(k, out.arg, stat), neutral(out))
     end
+    return L.append(lines, {"    }", "    RG_UNROLL", string.format("    for (int u = 0; u < %d; u++) %s", deep, take), "}"})
 end
 
 -- Lines by which each thread merges its own parts, in their order; four are under way at once.
@@ -77,29 +100,33 @@ local function own_parts(k, site, slices)
     for i = 0, site.out_count - 1 do
         local out = site.out[i]
         local values, join = joins(out, i)
-        local neutral = out.kind == "max" and L.float(-math.huge) or "0.0f"
-        local parts, fetch = L.times("ctl->blocks", k.arg[out.arg].parts_per_block), {}
-        for stat = 0, #values - 1 do
-            lines[#lines + 1] = string.format("float %s = %s;", values[stat + 1], neutral)
-            fetch[#fetch + 1] = string.format("        v[u][%d] = q < parts%d ? %s : %s;", stat, i, part_at(k, out.arg, stat), neutral)
-        end
-        L.append(lines, {
-            string.format("const int parts%d = %s;", i, parts),
-            string.format("for (int p = ty; p < parts%d; p += %d) {", i, 4 * slices),
-            string.format("    float v[4][%d];", #values),
-            "    RG_UNROLL", "    for (int u = 0; u < 4; u++) {", string.format("        const int q = p + u * %d;", slices),
-        })
-        L.append(lines, fetch)
-        L.append(lines, {"    }", "    RG_UNROLL", "    for (int u = 0; u < 4; u++) "
-            .. join(function(stat) return string.format("v[u][%d]", stat) end), "}"})
+        for _, value in ipairs(values) do lines[#lines + 1] = string.format("float %s = %s;", value, neutral(out)) end
+        L.append(lines, each_part(k, out, i, slices, 4, #values, join(function(stat) return string.format("v[u][%d]", stat) end)))
     end
     return lines
 end
 
--- Lines of the tree over the threads of a channel: halves join halves.
-local function tree(site, threads, lanes)
-    local put, take, stats = {}, {}, 0
+-- The same of many parts: sixteen are under way, and four sums, so that neither loads nor additions wait for one another.
+local function many_parts(k, site, slices)
+    local lines = {}
     for i = 0, site.out_count - 1 do
+        local out = site.out[i]
+        local values, take = joins(out, i)
+        local chain = function(stat) return string.format("chain%d[u %% 4][%d]", i, stat) end
+        local start = out.kind == "max" and string.rep("{" .. neutral(out) .. "}", 4, ", ") or ""
+        lines[#lines + 1] = string.format("float chain%d[4][%d] = {%s};", i, #values, start)
+        L.append(lines, each_part(k, out, i, slices, 16, #values,
+                                  join(out, chain, function(stat) return string.format("v[u][%d]", stat) end)))
+        for stat, value in ipairs(values) do lines[#lines + 1] = string.format("float %s = chain%d[0][%d];", value, i, stat - 1) end
+        L.append(lines, {"RG_UNROLL", "for (int u = 1; u < 4; u++) " .. take(chain)})
+    end
+    return lines
+end
+
+-- Lines of the tree over the threads of a channel, for the outputs first to last: halves join halves. block: all of its threads.
+local function tree(site, first, last, threads, lanes, block)
+    local put, take, stats = {}, {}, 0
+    for i = first, last do
         local values, join = joins(site.out[i], i)
         local base = stats
         for _, value in ipairs(values) do
@@ -109,6 +136,10 @@ local function tree(site, threads, lanes)
         take[#take + 1] = join(function(stat) return string.format("between[%s]", L.plus("rg_tid() + half", (base + stat) * threads)) end)
     end
     local lines = L.append({}, put)
+    if block > threads then
+        lines = L.append({string.format("if (rg_tid() < %d) {", threads)}, L.indent(put))
+        lines[#lines + 1] = "}"
+    end
     L.append(lines, {string.format("for (int half = %d; half >= %d; half /= 2) {", threads // 2, lanes), "    rg_barrier();",
                      "    if (rg_tid() < half) {"})
     L.append(lines, L.indent(L.append(take, put), 2))
@@ -120,8 +151,24 @@ end
 function L.cu_vec_gather(k, threads, lanes)
     local site, name = as_site(k)
     local lines = own_parts(k, site, threads // lanes)
-    local merge, stats = tree(site, threads, lanes)
+    local merge, stats = tree(site, 0, site.out_count - 1, threads, lanes, threads)
     return L.append(lines, merge), name, stats * threads
+end
+
+-- The same in a block of `block` threads, the others of which have `ty` beyond all parts. One output after another meets in shared
+-- memory, so that three floats a thread are enough.
+function L.cu_vec_gather_each(k, threads, lanes, block)
+    local site, name = as_site(k)
+    local slices, most, floats = threads // lanes, 0, 0
+    for i = 0, site.out_count - 1 do most = math.max(most, k.arg[site.out[i].arg].parts_per_block * t.max_blocks) end
+    local lines = (most > 8 * slices and many_parts or own_parts)(k, site, slices)
+    for i = 0, threads > lanes and site.out_count - 1 or -1 do
+        local merge, stats = tree(site, i, i, threads, lanes, block)
+        if i > 0 then lines[#lines + 1] = "rg_barrier();" end
+        L.append(lines, merge)
+        floats = math.max(floats, stats * threads)
+    end
+    return lines, name, floats
 end
 
 -- ---- a run's elements ----
@@ -134,7 +181,7 @@ local function as_flat(k, whole)
     for i = 0, k.arg_count - 1 do
         local a = k.arg[i]
         arg[i] = a
-        if a.layout == "weight" or a.layout == "flat" and a.length > 1 then arg[i] = {layout = "flat", length = whole, c = 0} end
+        if a.layout == "weight" or a.layout == "flat" and a.length > 1 then arg[i] = {layout = "flat", type = a.type, length = whole, c = 0} end
     end
     return setmetatable({arg = arg}, {__index = k})
 end
@@ -149,14 +196,15 @@ local function add_partw(k, fin, i, width)
     }
 end
 
--- Lines of the site at c, `width` elements. fin: names of FIN leaves (nil: they are partial weight gradients, added up here).
-function L.cu_vec_step(k, width, fin)
+-- Lines of the site at c, `width` elements. fin: names of FIN leaves (nil: they are partial weight gradients, added up here). reduce: as
+-- for L.cu_site, or nil.
+function L.cu_vec_step(k, width, fin, reduce)
     local lines, name = {}, fin or {}
     for i = 0, fin and -1 or k.fin_count - 1 do
         L.append(lines, add_partw(k, k.fin[i], i, width))
         name[i] = width == 4 and "f" .. i .. "[j]" or "f" .. i
     end
     local view = as_flat(k, width == 4 and 4 or k.site[0].c)
-    local outer, inner = L.cu_site(view, k.site[0], {pos = pos, width = width, fin = name})
+    local outer, inner = L.cu_site(view, k.site[0], {pos = pos, width = width, fin = name, reduce = reduce})
     return L.append(L.append(lines, outer), inner)
 end

@@ -25,10 +25,15 @@ function L.cu_wgrad(k, p)
     g.x_floats = L.round_up(g.slots_h * g.slots_w * 16 * g.ct, 4)
     g.buffer = g.x_floats + g.ph * g.pw * 16 * g.kt
     g.shared = 8 * g.buffer
-    g.registers = g.cols == 8 and 128 or 96
+    g.registers = g.cols == 8 and 136 or 96
     g.resident = L.cu_resident(g.threads, g.registers, g.shared)
     g.weights = L.ceil_div(g.w.kp, g.w.kb) * g.r * g.s * g.x.c * g.w.kb
     return g
+end
+
+-- Microseconds to leave parts of so many weights, and for one block to add up all parts of a slice, at 80 GB/s.
+function L.cu_parts_us(parts, weights, slice)
+    return parts * weights * 4 / L.cu_gbps / 1000 + parts * slice * 4 / 80e3
 end
 
 -- Warp instructions of a block for one patch.
@@ -47,8 +52,7 @@ local function consider(k, best, p, split)
     local patches = g.patches * t.max_blocks / parts
     local us = L.cu_issue_us(g.tiles * parts, g.warps, issue_of(k, g) * patches + g.warps * 300, g.resident)
     us = L.cu_launch_us + math.max(us, L.cu_traffic_us(k))
-    -- Parts are written, and read again by the kernel that adds them up.
-    if split then us = us + L.cu_launch_us + parts * g.weights * 8 / L.cu_gbps / 1000 end
+    if split then us = us + L.cu_parts_us(parts, g.weights, g.rows * g.kt) end
     if not best.us or us < best.us then best.us, best.g, best.p = us, g, p end
 end
 
@@ -102,7 +106,7 @@ function L.cu_wgrad_plan(k, split)
     local g = best.g
     return {params = best.p, threads = g.threads, shared_bytes = g.shared, complete = not split, cost_us = best.us,
             tiles_per_block = split and g.tiles * g.strips or 0, tiles_fixed = split and 0 or g.tiles,
-            parts_per_block = split and g.strips or 0}
+            parts_per_block = split and g.strips or 0, counters = split and g.tiles or 0}
 end
 
 function L.cu_wgrad_applies(k)

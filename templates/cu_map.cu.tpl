@@ -9,4 +9,5 @@ RG_KERNEL void RG_BOUNDS(${k.variant.threads}, 2) ${sym}(${L.cu_params(k)}) {
     ${L.cu_map_stage(k, i, P, true)}
     ${L.cu_map_stage(k, i, P, false)}
 % end
+    ${include("cu_tail.cu.tpl")}
 }

@@ -1,7 +1,7 @@
 % -- A patch of an operand into shared memory. p: name, s (site), h, w (slots), step_h, step_w (inputs from slot to slot), cc (channels),
 % -- threads, live (true: images beyond the batch are zero).
 % local site, C = k.site[p.s], k.site[p.s].c
-% local plain, width = L.is_plain(k, site), L.cu_width(k, site)
+% local plain, width = L.is_plain(k, site) and not k.arg[site.expr[site.root].leaf].type, L.cu_width(k, site)
 % local vectors, pos = p.cc // width, {nb = "nb", h = "h", w = "w", n = "n", c = "c"}
 % local partial = C % p.cc ~= 0
 /* ${p.h} x ${p.w} pixels of operand ${p.s} from (h0, w0) on, channels c0 to c0 + ${p.cc}: float [pixels][16][${p.cc}]. */

@@ -136,4 +136,5 @@ RG_KERNEL RG_BOUNDS(${T}, ${g.resident}) void ${sym}(${L.cu_params(k)}) {
         }
     }
     leave(dw, r0, s0, c0, k0, acc);
+    ${include("cu_tail_wgrad.cu.tpl", {gh = g.gh, gw = g.gw, ct = g.ct, kt = g.kt, slice = "tile"})}
 }

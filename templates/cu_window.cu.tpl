@@ -13,4 +13,5 @@ RG_KERNEL void RG_BOUNDS(${k.variant.threads}, 2) ${sym}(${L.cu_params(k)}) {
 % end
     ${L.cu_window_rows(y, P.run, "p0")}
     ${L.cu_window_main(k, P)}
+    ${include("cu_tail.cu.tpl")}
 }

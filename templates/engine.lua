@@ -111,7 +111,7 @@ local function candidate(row, place, description)
         name = row.name, file = row.template, place = place, param = parameters(plan.params),
         tiles_per_block = whole(plan, "tiles_per_block", 0), tiles_fixed = whole(plan, "tiles_fixed", 0),
         parts_per_block = whole(plan, "parts_per_block", 0), scratch_floats = whole(plan, "scratch_floats", 0),
-        threads = whole(plan, "threads", 0), shared_bytes = whole(plan, "shared_bytes", 0),
+        threads = whole(plan, "threads", 0), shared_bytes = whole(plan, "shared_bytes", 0), counters = whole(plan, "counters", 0),
         complete = plan.complete ~= false, cost_us = plan.cost_us + 0.0,
         weights = plan.weights, wino_m = whole(plan, "wino_m", 0),
     }

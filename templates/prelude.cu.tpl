@@ -50,6 +50,14 @@ RG_DEVICE void rg_barrier() {
 }
 #endif
 
+//@ rg_warp_barrier
+/* Orders what the lanes of the warp did in memory; all 32 call it. */
+#ifndef RG_EMULATE
+RG_DEVICE void rg_warp_barrier() {
+    __syncwarp();
+}
+#endif
+
 //@ rg_dynamic_shared
 #ifndef RG_EMULATE
 extern __shared__ __align__(128) float rg_dynamic[];
@@ -69,14 +77,14 @@ RG_DEVICE float rg_shfl_${way[1]}(float v, int ${way[2]}) {
 
 % end
 //@ rg_last_block
-/* True in all threads of the block that comes last; what the others wrote is then visible to it. The counter begins at 0 and is 0
- * again after the launch. All threads of the block call it. */
+/* True in all threads of the block that comes last of `count`; what the others wrote is then visible to it. The counter begins at 0
+ * and is 0 again after the launch. All threads of the block call it. */
 #ifndef RG_EMULATE
-RG_DEVICE bool rg_last_block(unsigned *counter) {
+RG_DEVICE bool rg_last_block(unsigned *counter, int count = rg_blocks()) {
     __shared__ bool last;
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) last = atomicInc(counter, gridDim.x - 1) == gridDim.x - 1;
+    if (threadIdx.x == 0) last = atomicInc(counter, (unsigned)count - 1) == (unsigned)count - 1;
     __syncthreads();
     __threadfence();
     return last;
@@ -86,7 +94,7 @@ RG_DEVICE bool rg_last_block(unsigned *counter) {
 //@ rg_cp_async16
 /* 16 bytes to shared memory, there when they have been waited for; both addresses multiples of 16. */
 #ifndef RG_EMULATE
-RG_DEVICE void rg_cp_async16(float *shared, const float *global) {
+RG_DEVICE void rg_cp_async16(void *shared, const void *global) {
 % if t.arch >= 80 then
     const unsigned at = (unsigned)__cvta_generic_to_shared(shared);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(global) : "memory");
@@ -97,9 +105,9 @@ RG_DEVICE void rg_cp_async16(float *shared, const float *global) {
 #endif
 
 //@ rg_cp_async16_fill
-/* The same, of which the first `bytes` (0 to 16) are read and the others are zero. */
+/* The same, of which the first `bytes` (0 to 16, even) are read and the others are zero. */
 #ifndef RG_EMULATE
-RG_DEVICE void rg_cp_async16_fill(float *shared, const float *global, int bytes) {
+RG_DEVICE void rg_cp_async16_fill(void *shared, const void *global, int bytes) {
 % if t.arch >= 80 then
     const unsigned at = (unsigned)__cvta_generic_to_shared(shared);
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(global), "r"(bytes) : "memory");
@@ -107,20 +115,20 @@ RG_DEVICE void rg_cp_async16_fill(float *shared, const float *global, int bytes)
     if (bytes == 16)
         *(float4 *)shared = *(const float4 *)global;
     else
-        for (int i = 0; i < 4; i++) shared[i] = 4 * i < bytes ? global[i] : 0.0f;
+        for (int i = 0; i < 8; i++) ((unsigned short *)shared)[i] = 2 * i < bytes ? ((const unsigned short *)global)[i] : 0;
 % end
 }
 #endif
 
 //@ rg_cp_async4_fill
-/* One float, or zero where `bytes` is 0 and not 4. */
+/* Four bytes, or zero where `bytes` is 0 and not 4. */
 #ifndef RG_EMULATE
-RG_DEVICE void rg_cp_async4_fill(float *shared, const float *global, int bytes) {
+RG_DEVICE void rg_cp_async4_fill(void *shared, const void *global, int bytes) {
 % if t.arch >= 80 then
     const unsigned at = (unsigned)__cvta_generic_to_shared(shared);
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(global), "r"(bytes) : "memory");
 % else
-    *shared = bytes ? *global : 0.0f;
+    *(unsigned *)shared = bytes ? *(const unsigned *)global : 0;
 % end
 }
 #endif
@@ -206,3 +214,5 @@ RG_DEVICE float rg_sqrt(float a) {
 
 % -- Sections may use earlier ones alone.
 ${include("prelude_math.cu.tpl")}
+${include("prelude_half.cu.tpl")}
+${include("prelude_mma.cu.tpl")}

@@ -1,6 +1,6 @@
 -- The one list of variants. A row:
 --
---   kind      the description's kind: "conv", "wgrad", "window", "map", "vec", "pack"
+--   kind      the description's kind: "conv", "wgrad", "window", "map", "vec", "pack", "input"
 --   name      the variant's name; it appears in the symbol of a convolution
 --   template  its file
 --   target    "cuda", or "cpu" where absent
@@ -15,6 +15,8 @@
 --               cost_us          estimate at t.max_blocks image blocks and two threads (cuda: an H100)
 --               threads          cuda: of a block of threads, which is a tile
 --               shared_bytes     cuda: its dynamic shared memory
+--               counters         cuda: of its tails (0 where absent: one). wgrad with parts: slices of dw, each added up by the last of
+--                                its tiles; 0: it cannot, a vec kernel does
 --               weights          conv: "master", "turn", "wino", "winoturn"
 --               wino_m           Winograd's output tile
 --
@@ -122,23 +124,61 @@ row {
 
 row {
     target = "cuda", kind = "conv", name = "ffma", template = "cu_conv.cu.tpl",
-    applies = function(k) return L.cu_conv_applies(k) end,
+    applies = function(k) return not k.contr[0].format and L.cu_conv_applies(k) end,
     plan = function(k) return L.cu_conv_plan(k) end,
 }
 
 row {
     target = "cuda", kind = "wgrad", name = "ffma", template = "cu_wgrad.cu.tpl",
-    applies = function(k) return L.cu_wgrad_applies(k) end,
+    applies = function(k) return not k.contr[0].format and L.cu_wgrad_applies(k) end,
     plan = function(k) return L.cu_wgrad_plan(k, false) end,
 }
 
 row {
     target = "cuda", kind = "wgrad", name = "ffma_split", template = "cu_wgrad.cu.tpl",
-    applies = function(k) return L.cu_wgrad_applies(k) end,
+    applies = function(k) return not k.contr[0].format and L.cu_wgrad_applies(k) end,
     plan = function(k) return L.cu_wgrad_plan(k, true) end,
 }
 
--- ---- CUDA: element-wise, windows, vectors, packing ----
+-- Tensor cores: bf16, f16, tf32.
+row {
+    target = "cuda", kind = "conv", name = "mma", template = "cu_mma_conv.cu.tpl",
+    applies = function(k) return L.mma_conv_applies(k) end,
+    plan = function(k) return L.mma_conv_plan(k) end,
+}
+
+row {
+    target = "cuda", kind = "wgrad", name = "mma", template = "cu_mma_wgrad.cu.tpl",
+    applies = function(k) return L.mma_wgrad_applies(k, false) end,
+    plan = function(k) return L.mma_wgrad_plan(k, false) end,
+}
+
+row {
+    target = "cuda", kind = "wgrad", name = "mma_split", template = "cu_mma_wgrad.cu.tpl",
+    applies = function(k) return L.mma_wgrad_applies(k, true) end,
+    plan = function(k) return L.mma_wgrad_plan(k, true) end,
+}
+
+-- Few input channels, in 16 bits.
+row {
+    target = "cuda", kind = "conv", name = "mma_stem", template = "cu_mma_conv.cu.tpl",
+    applies = function(k) return L.stem_applies(k) end,
+    plan = function(k) return L.stem_plan(k) end,
+}
+
+row {
+    target = "cuda", kind = "wgrad", name = "mma_stem", template = "cu_mma_wgrad.cu.tpl",
+    applies = function(k) return L.mma_stem_wgrad_applies(k, false) end,
+    plan = function(k) return L.mma_wgrad_plan(k, false, true) end,
+}
+
+row {
+    target = "cuda", kind = "wgrad", name = "mma_stem_split", template = "cu_mma_wgrad.cu.tpl",
+    applies = function(k) return L.mma_stem_wgrad_applies(k, true) end,
+    plan = function(k) return L.mma_wgrad_plan(k, true, true) end,
+}
+
+-- ---- CUDA: element-wise, windows, vectors ----
 
 row {
     target = "cuda", kind = "map", name = "map", template = "cu_map.cu.tpl",
@@ -148,8 +188,14 @@ row {
 
 row {
     target = "cuda", kind = "vec", name = "vec", template = "cu_vec.cu.tpl",
-    applies = function(k) return L.cu_vec_fits(k) end,
+    applies = function(k) return L.cu_vec_fits(k) and not L.cu_reduces_run(k) end,
     plan = function(k) return L.cu_vec_plan(k) end,
+}
+
+row {
+    target = "cuda", kind = "vec", name = "reduce", template = "cu_reduce.cu.tpl",
+    applies = function(k) return L.cu_reduce_run_fits(k) end,
+    plan = function(k) return L.cu_reduce_run_plan(k) end,
 }
 
 row {
@@ -158,10 +204,14 @@ row {
     plan = function(k) return L.cu_window_plan(k) end,
 }
 
+-- Sixteen pixels of 16 images a tile: a thread has one.
 row {
-    target = "cuda", kind = "pack", name = "pack", template = "cu_pack.cu.tpl",
-    applies = function(k) return k.pack == "turn" end,
-    plan = function(k) return L.cu_pack_plan(k) end,
+    target = "cuda", kind = "input", name = "input", template = "cu_input.cu.tpl",
+    applies = function() return true end,
+    plan = function(k)
+        local tiles = L.ceil_div(k.arg[0].h * k.arg[0].w, 16)
+        return {params = {pixels = 16, tiles = tiles}, tiles_per_block = tiles, threads = 256, cost_us = L.cu_traffic_us(k)}
+    end,
 }
 
 return rows

@@ -55,8 +55,10 @@ static int teardown(void **state) {
 }
 
 /* The cubin of a text; NULL: it does not compile, and message tells why. Owner: caller (free). */
-static char *compile(const char *text, const char *define) {
-    const char *const option[] = {"--gpu-architecture=sm_90", "--fmad=false", define};
+static char *compile_for(int arch, const char *text, const char *define) {
+    char target[40];
+    snprintf(target, sizeof target, "--gpu-architecture=sm_%d", arch);
+    const char *const option[] = {target, "--fmad=false", define};
     rg_nvrtc_program program;
     char *cubin = NULL;
     size_t bytes;
@@ -75,7 +77,11 @@ static char *compile(const char *text, const char *define) {
     return cubin;
 }
 
-static char *compile_well(const char *text, const char *define) {
+static inline char *compile(const char *text, const char *define) {
+    return compile_for(90, text, define);
+}
+
+static inline char *compile_well(const char *text, const char *define) {
     char *cubin = compile(text, define);
     if (!cubin) fail_msg("%s", message);
     return cubin;

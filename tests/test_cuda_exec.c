@@ -114,14 +114,21 @@ static void must(rg_status status) {
     if (status != RG_OK) fail_msg("%s", ctx.last ? ctx.last->text : "no diagnostic");
 }
 
-static rg_status open_cuda(bool stream) {
+static rg_status open_with(const rg_cuda_exec_options *options) {
     rg_exec_backend backend;
-    rg_cuda_exec_options options = {.stream = stream};
     exec = NULL;
-    RG_TRY(rg_cuda_backend(&ctx, api, &tp.plan, object, &options, &backend));
+    RG_TRY(rg_cuda_backend(&ctx, api, &tp.plan, object, options, &backend));
     RG_TRY(rg_exec_new_backend(&ctx, &tp.plan, &backend, &exec));
     rg_params_init(exec, 1);
     return RG_OK;
+}
+
+static rg_status open_cuda(bool stream) {
+    return open_with(&(rg_cuda_exec_options){.stream = stream});
+}
+
+static rg_status open_apart(void) {
+    return open_with(&(rg_cuda_exec_options){.stream = true, .apart = true});
 }
 
 static void open_cpu(void) {
@@ -212,8 +219,8 @@ static void test_training_gives_the_processors_bits(void **state) {
     (void)state;
     open_cpu();
     trained want = train_all();
-    for (int stream = 0; stream < 2; stream++) {
-        must(open_cuda(stream));
+    for (int way = 0; way < 3; way++) {
+        must(way == 2 ? open_apart() : open_cuda(way == 1));
         trained got = train_all();
         assert_true(got.weight == want.weight && got.weight != 0.5f);
         assert_int_equal(got.epochs, 2);
@@ -254,8 +261,9 @@ static void test_a_graph_is_made_once_for_each_number_of_blocks(void **state) {
     must(open_cuda(false));
     long before = rg_emulate_calls_of("cuGraphInstantiateWithFlags");
     const int32_t lives[] = {32, 20, 7, 32, 16};
-    for (int i = 0; i < 5; i++) run_grad(lives[i]);
-    assert_int_equal(rg_emulate_calls_of("cuGraphInstantiateWithFlags") - before, 2);
+    for (int i = 0; i < 20; i++) run_grad(lives[i % 5]);
+    assert_int_equal(rg_emulate_calls_of("cuGraphInstantiateWithFlags") - before,
+                     2 * 2); /* two slots, in turn */
     assert_int_equal(rg_emulate_calls_of("cuLaunchKernel"), 0);
 }
 
@@ -389,9 +397,25 @@ static void test_a_fault_names_its_kernel(void **state) {
     close_exec();
     must(open_cuda(false));
     rg_status status = rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl);
-    if (status == RG_OK) status = rg_exec_fetch(&ctx, exec, tp.plan.io.loss);
+    double loss, correct;
+    if (status == RG_OK) status = rg_exec_results(&ctx, exec, 0, &loss, &correct);
     assert_int_equal(status, RG_E_DEVICE);
+    print_message("%s\n", ctx.last->text);
     assert_non_null(strstr(ctx.last->text, "--stream tells which kernel failed"));
+}
+
+/* A tile too many writes into the buffer behind, which is there as long as they share an arena. */
+static void test_a_kernel_that_leaves_its_buffer_is_seen_where_buffers_lie_apart(void **state) {
+    (void)state;
+    tp.kernel[0].tiles_fixed = 1;
+    rg_ctrl ctrl = rg_exec_ctrl(&tp.plan, 48, 1, 0.5);
+    must(open_cuda(true));
+    must(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl));
+    close_exec();
+    must(open_apart());
+    assert_int_equal(rg_exec_run(&ctx, exec, RG_PP_GRAD, &ctrl), RG_E_DEVICE);
+    assert_non_null(strstr(ctx.last->text, "kernel 'rg_scale' of 'layer'"));
+    assert_non_null(strstr(ctx.last->text, "out of bounds"));
 }
 
 static void test_too_many_threads_are_told(void **state) {
@@ -413,6 +437,7 @@ int main(void) {
         T(test_a_checkpoint_goes_through_the_device),
         T(test_each_failing_call_is_one_diagnostic),
         T(test_a_fault_names_its_kernel),
+        T(test_a_kernel_that_leaves_its_buffer_is_seen_where_buffers_lie_apart),
         T(test_too_many_threads_are_told),
     };
     return cmocka_run_group_tests(tests, open_group, close_group);

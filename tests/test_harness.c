@@ -1,4 +1,5 @@
 /* The harness must see what a wrong kernel does: kernels written by hand, each with one fault. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 
 #include "rg_case_build.h"
 #include "rg_harness.h"
+#include "rg_harness_data.h"
 
 enum { PIXELS = 6, C = 3, IMAGE = PIXELS * RG_BLOCK * C, TILES = 2 };
 
@@ -154,6 +156,89 @@ static void test_a_mean_that_is_not_subtracted_first_is_seen(void **state) {
     rg_ctx_free(&ctx);
 }
 
+/* ---- types of storage ---- */
+
+static double through(rg_ctx *ctx, rg_ktype type, double value) {
+    rg_karg arg = {.layout = RG_LAYOUT_FLAT, .read = true, .type = type, .length = 3};
+    rg_kdesc desc = {.arg_count = 1, .arg = &arg};
+    rg_hdata data;
+    assert_int_equal(rg_hdata_new(ctx, &desc, 1, &data), RG_OK);
+    assert_true(type == RG_KTYPE_U32 || isnan(rg_hdata_get(&data, 0, 1)));
+    rg_hdata_put(&data, 0, 1, value);
+    double back = rg_hdata_get(&data, 0, 1);
+    assert_true(rg_hdata_zones_whole(&data, 0));
+    rg_hdata_free(&data);
+    return back;
+}
+
+/* Normal, subnormal, the largest, too large, none, and a tie, in both signs. */
+static void test_elements_come_back_as_their_type_rounds_them(void **state) {
+    (void)state;
+    static const double values[] = {0,        1,       0.1,      3.140625,  1000.3, 0x1.004p0,
+                                    0x1.02p0, 0x1p-14, 0x1p-15,  0x1.8p-24, 65504,  65519,
+                                    65520,    1e30,    INFINITY, 0x1.0fp-20};
+    rg_ctx ctx;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    for (size_t i = 0; i < 2 * (sizeof values / sizeof *values); i++) {
+        double v = i % 2 ? -values[i / 2] : values[i / 2];
+        assert_true(through(&ctx, RG_KTYPE_BF16, v) == rg_ktype_round(RG_KTYPE_BF16, v));
+        assert_true(through(&ctx, RG_KTYPE_F16, v) == rg_ktype_round(RG_KTYPE_F16, v));
+        assert_true(through(&ctx, RG_KTYPE_F32, v) == (double)(float)v);
+    }
+    assert_true(through(&ctx, RG_KTYPE_BF16, 1.01) == 1.0078125); /* by hand: 129 / 128 */
+    assert_true(through(&ctx, RG_KTYPE_F16, 1.001) == 1.0009765625);
+    assert_true(isnan(through(&ctx, RG_KTYPE_F16, NAN)) &&
+                isnan(through(&ctx, RG_KTYPE_BF16, NAN)));
+    assert_true(through(&ctx, RG_KTYPE_U32, 4e9) == 4e9);
+    rg_ctx_free(&ctx);
+}
+
+/* y = round_bf16(x) over a run, kept in 16 bits; a counter. */
+static rg_kdesc narrowing(rg_arena *arena) {
+    rg_kdesc desc;
+    build b = build_new(arena, 16, &desc, RG_K_VEC, "narrowing");
+    int32_t x = build_flat(&b, 40, READ), y = build_flat(&b, 40, WRITE),
+            counter = build_flat(&b, 2, READ | WRITE);
+    build_site(&b, 1, 1, 40);
+    build_out(&b, RG_KOUT_STORE, ex1(&b, RG_EXPR_ROUND_BF16, ex_arg(&b, x)), y, 0);
+    assert_false(b.failed);
+    desc.arg[y].type = RG_KTYPE_BF16;
+    desc.arg[counter].type = RG_KTYPE_U32;
+    desc.variant = (rg_kvariant){.name = "by_hand", .file = "", .isa = "", .tiles_fixed = 1};
+    return desc;
+}
+
+enum { ROUNDED, TRUNCATED, COUNTED, BEYOND };
+
+static void narrow(float *const *a, const rg_ctrl *ctrl, int32_t tile, float *scratch) {
+    (void)ctrl, (void)tile, (void)scratch;
+    uint16_t half[41];
+    for (int i = 0; i < 40; i++) {
+        uint32_t bits;
+        memcpy(&bits, &a[0][i], sizeof bits);
+        half[i] = (uint16_t)((bits + (fault == TRUNCATED ? 0 : 0x7fff + (bits >> 16 & 1))) >> 16);
+    }
+    half[40] = 0;
+    memcpy(a[1], half, fault == BEYOND ? 82 : 80);
+    uint32_t count[2] = {0, fault == COUNTED};
+    memcpy(a[2], count, sizeof count);
+}
+
+static void test_faults_in_other_types_are_seen(void **state) {
+    (void)state;
+    static const char *const word[] = {NULL, "instead of", "counters", "outside argument 1"};
+    for (fault = ROUNDED; fault <= BEYOND; fault++) {
+        rg_ctx ctx;
+        rg_harness_result result;
+        assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+        rg_kdesc desc = narrowing(ctx.arena);
+        assert_int_equal(rg_harness_check(&ctx, &desc, narrow, 16, 9, &result), RG_OK);
+        assert_true(result.passed == (fault == ROUNDED) && result.compared == 40);
+        if (word[fault]) assert_non_null(strstr(result.trouble, word[fault]));
+        rg_ctx_free(&ctx);
+    }
+}
+
 static void test_times_are_those_of_whole_runs(void **state) {
     (void)state;
     rg_ctx ctx;
@@ -177,6 +262,8 @@ int main(void) {
         cmocka_unit_test(test_a_tile_that_waits_for_another_is_seen),
         cmocka_unit_test(test_an_error_of_many_roundings_is_seen),
         cmocka_unit_test(test_a_mean_that_is_not_subtracted_first_is_seen),
+        cmocka_unit_test(test_elements_come_back_as_their_type_rounds_them),
+        cmocka_unit_test(test_faults_in_other_types_are_seen),
         cmocka_unit_test(test_times_are_those_of_whole_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,7 +116,7 @@ static void expect_bad(void *at, const void *value, size_t bytes, const char *wo
 static void test_a_wrong_header_is_refused(void **state) {
     (void)state;
     BAD(tp.plan.magic, 0, "RGP1");
-    BAD(tp.plan.version, 2, "version 2");
+    BAD(tp.plan.version, 1, "version 1");
     BAD(tp.plan.max_blocks, 0, "image blocks");
     BAD(tp.plan.max_blocks, RG_PLAN_MAX_BLOCKS + 1, "image blocks");
     BAD(tp.plan.text_bytes, 0, "terminated");

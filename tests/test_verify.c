@@ -193,11 +193,11 @@ static void test_bench_step_sums_to_its_rows(void **state) {
     expect(0, resgen("bench " SPEC " --step" RIGHT));
     const char *at = strstr(out, "layer ");
     assert_non_null(at);
-    double sum = 0, percent = 0, us, share, least;
+    double sum = 0, percent = 0, us, share, least, gflop, mb;
     char layer[64];
     int rows = 0;
     while ((at = strchr(at, '\n')) != NULL &&
-           sscanf(++at, "%lf %lf %lf %63s", &us, &share, &least, layer) == 4) {
+           sscanf(++at, "%lf %lf %lf %lf %lf %63s", &us, &share, &least, &gflop, &mb, layer) == 6) {
         if (strcmp(layer, "sum") == 0) break;
         sum += us;
         percent += share;

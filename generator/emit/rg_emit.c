@@ -32,6 +32,12 @@ static void shape_of_pack(const rg_kdesc *desc, char *to, size_t size) {
     snprintf(to, size, "k%dr%ds%dc%d", from->k, from->r, from->s, from->c);
 }
 
+static void shape_of_input(const rg_kdesc *desc, char *to, size_t size) {
+    const rg_karg *image = &desc->arg[RG_KINPUT_IMAGE];
+    snprintf(to, size, "h%dw%dc%d_h%dw%d", desc->input.h, desc->input.w, image->c, image->h,
+             image->w);
+}
+
 static void shape_of_site(const rg_kdesc *desc, char *to, size_t size) {
     const rg_ksite *site = &desc->site[0];
     if (desc->kind == RG_K_VEC)
@@ -52,6 +58,9 @@ static void shape_text(const rg_kdesc *desc, char *to, size_t size) {
     case RG_K_PACK:
         shape_of_pack(desc, to, size);
         break;
+    case RG_K_INPUT:
+        shape_of_input(desc, to, size);
+        break;
     case RG_K_MAP:
     case RG_K_VEC:
         shape_of_site(desc, to, size);
@@ -66,6 +75,17 @@ static void make_identifier(char *text) {
             *text = '_';
 }
 
+/* What a contraction's products are made of; of other kernels, the 16-bit type among what they read
+ * and write. */
+static const char *format_text(const rg_kdesc *desc) {
+    rg_kformat format = desc->contr_count > 0 ? desc->contr[0].format : RG_KFORMAT_F32;
+    for (int32_t i = 0; i < desc->arg_count && format == RG_KFORMAT_F32; i++) {
+        if (desc->arg[i].type == RG_KTYPE_BF16) format = RG_KFORMAT_BF16;
+        if (desc->arg[i].type == RG_KTYPE_F16) format = RG_KFORMAT_F16;
+    }
+    return rg_kformat_name(format);
+}
+
 /* A convolution's variant stands after the name of its operation: conv2d_fprop_wino4_bnrelu. */
 static void make_symbol(const rg_kdesc *desc, rg_emitted *out) {
     static const char *const stems[] = {"conv2d_fprop", "conv2d_dgrad", "conv2d_wgrad"};
@@ -77,8 +97,8 @@ static void make_symbol(const rg_kdesc *desc, rg_emitted *out) {
             rest = desc->name + strlen(stems[i]);
         }
     shape_text(desc, shape, sizeof shape);
-    snprintf(out->symbol, sizeof out->symbol, "rg_%s%.24s%.48s__f32_%.48s_%.8s", stem,
-             stem[0] ? desc->variant.name : "", rest, shape, out->key);
+    snprintf(out->symbol, sizeof out->symbol, "rg_%s%.24s%.48s__%s_%.48s_%.8s", stem,
+             stem[0] ? desc->variant.name : "", rest, format_text(desc), shape, out->key);
     make_identifier(out->symbol);
 }
 

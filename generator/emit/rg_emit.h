@@ -5,7 +5,7 @@
 #include "rg_tpl.h"
 
 typedef struct rg_emitted {
-    char symbol[160]; /* rg_<name>__f32_<shape>_<8 hex digits of the key> */
+    char symbol[160]; /* rg_<name>__<format>_<shape>_<8 hex digits of the key> */
     char key[33];     /* of description (with variant), template, lib, prelude */
     char *source;     /* complete C text. Owner: ctx's arena */
 } rg_emitted;

@@ -15,6 +15,11 @@ static const char *const layout_text[] = {
     RG_LAYOUT_LIST(X)
 #undef X
 };
+static const char *const type_text[] = {
+#define X(id, name, bytes) name,
+    RG_KTYPE_LIST(X)
+#undef X
+};
 static const char *const out_text[] = {
 #define X(id, name) name,
     RG_KOUT_LIST(X)
@@ -98,13 +103,23 @@ static void add_anchor(rg_text *text, const rg_kdesc *desc) {
     rg_text_add(text, "\n");
 }
 
+static void add_fins(rg_text *text, const rg_kdesc *desc) {
+    for (int32_t i = 0; i < desc->fin_count; i++)
+        rg_text_add(text, " *   fin%d = %s of the parts a%d\n", i, fin_text[desc->fin[i].kind],
+                    desc->fin[i].arg);
+}
+
+static void add_tails(rg_text *text, const rg_kdesc *desc) {
+    rg_text_add(text, " * The block that ends last:\n");
+    add_fins(text, desc);
+    for (int32_t i = 0; i < desc->tail_count; i++) add_outs(text, desc, &desc->tail[i].site);
+}
+
 /* The operands x0, x1, ..., the anchor, then what is made of it. */
 static void add_formulas(rg_text *text, const rg_kdesc *desc) {
     bool anchored =
         desc->kind == RG_K_CONV || desc->kind == RG_K_WGRAD || desc->kind == RG_K_WINDOW;
-    for (int32_t i = 0; i < desc->fin_count; i++)
-        rg_text_add(text, " *   fin%d = %s of the parts a%d\n", i, fin_text[desc->fin[i].kind],
-                    desc->fin[i].arg);
+    if (desc->tail_count == 0) add_fins(text, desc);
     for (int32_t s = 0; s < desc->site_count; s++) {
         const rg_ksite *site = &desc->site[s];
         if (anchored && site->root >= 0) {
@@ -117,12 +132,18 @@ static void add_formulas(rg_text *text, const rg_kdesc *desc) {
     }
     if (desc->kind == RG_K_WGRAD) add_anchor(text, desc);
     if (desc->kind == RG_K_PACK) rg_text_add(text, " *   a1 = a0 in another form\n");
+    if (desc->tail_count > 0) add_tails(text, desc);
+    if (desc->kind == RG_K_INPUT)
+        rg_text_add(text,
+                    " *   a0[n] = (resize(a2[a4[n]], a5)/255 - mean)/std, resize in bytes as PIL's "
+                    "bilinear\n *   a1[n] = a3[a4[n]]\n");
 }
 
 /* ---- arguments, counts, launch ---- */
 
 static void add_arg(rg_text *text, const rg_karg *arg, int32_t index) {
     rg_text_add(text, " *   a%-3d %s ", index, layout_text[arg->layout]);
+    if (arg->type != RG_KTYPE_F32) rg_text_add(text, "%s ", type_text[arg->type]);
     switch (arg->layout) {
     case RG_LAYOUT_ACT:
         rg_text_add(text, "[N/16][%d][%d][16][%d]", arg->h, arg->w, arg->cp);
@@ -131,8 +152,9 @@ static void add_arg(rg_text *text, const rg_karg *arg, int32_t index) {
         rg_text_add(text, "[%d]", arg->cp);
         break;
     case RG_LAYOUT_WEIGHT:
-        rg_text_add(text, "[%d][%d][%d][%d][%d]", arg->kp / arg->kb, arg->r, arg->s, arg->c,
-                    arg->kb);
+        rg_text_add(text, "[%d][%d][%d][%d][%d]", arg->kp / arg->kb, arg->r, arg->s,
+                    arg->turned ? arg->k : arg->c, arg->kb);
+        if (arg->turned) rg_text_add(text, " as its fprop has it");
         break;
     case RG_LAYOUT_WINO:
         rg_text_add(text, "[%d][%d][%d][%d]", (arg->h + arg->r - 1) * (arg->h + arg->r - 1),

@@ -8,7 +8,7 @@
 #include "rg_core.h"
 #include "rg_harness_data.h"
 
-/* The expected side: a double, and a bound, for every float of every argument. */
+/* The expected side: a double, and a bound, for every element of every argument. */
 typedef struct expected {
     int32_t count;
     double **value, **error;
@@ -32,11 +32,11 @@ static rg_status expected_new(rg_ctx *ctx, const rg_kdesc *desc, const rg_hdata 
     want->error = calloc(args, sizeof *want->error);
     bool room = want->value && want->error;
     for (int32_t i = 0; room && i < desc->arg_count; i++) {
-        size_t floats = (size_t)data->buffer[i].floats;
-        want->value[i] = calloc(floats + 1, sizeof(double));
-        if (desc->arg[i].written) want->error[i] = calloc(floats + 1, sizeof(double));
+        int64_t elements = data->buffer[i].elements;
+        want->value[i] = calloc((size_t)elements + 1, sizeof(double));
+        if (desc->arg[i].written) want->error[i] = calloc((size_t)elements + 1, sizeof(double));
         room = want->value[i] && (want->error[i] || !desc->arg[i].written);
-        for (size_t j = 0; room && j < floats; j++) want->value[i][j] = (double)data->arg[i][j];
+        for (int64_t j = 0; room && j < elements; j++) want->value[i][j] = rg_hdata_get(data, i, j);
     }
     if (room) return RG_OK;
     expected_free(want);
@@ -70,7 +70,7 @@ typedef struct comparison {
     rg_ctx *ctx;
     const rg_kdesc *desc;
     int32_t arg;
-    const float *got;
+    rg_hdata *data; /* holds what was got */
     const double *want, *error;
     double square, rms; /* of what is wanted */
     int64_t count;
@@ -106,16 +106,20 @@ static void add_square(void *user, const rg_hplace *at) {
     cmp->count++;
 }
 
+static double got(const comparison *cmp, int64_t index) {
+    return rg_hdata_get(cmp->data, cmp->arg, index);
+}
+
 static void compare_element(void *user, const rg_hplace *at) {
     comparison *cmp = user;
-    compare_values(cmp, at, (double)cmp->got[at->index], cmp->want[at->index],
-                   cmp->error[at->index]);
+    compare_values(cmp, at, got(cmp, at->index), cmp->want[at->index], cmp->error[at->index]);
 }
 
 /* ---- partial results ---- */
 
-static void merge(double total[3], const float *part, int32_t stride) {
-    double n = (double)part[0], mean = (double)part[stride], m2 = (double)part[2 * stride];
+/* The moments of a part, which begin at `at`. */
+static void merge(const comparison *cmp, int64_t at, int32_t stride, double total[3]) {
+    double n = got(cmp, at), mean = got(cmp, at + stride), m2 = got(cmp, at + 2 * stride);
     if (n == 0) return;
     double count = total[0] + n, delta = mean - total[1];
     total[2] += m2 + delta * delta * total[0] * n / count;
@@ -137,13 +141,14 @@ static void gather(const comparison *cmp, int64_t parts, int32_t c, double total
     total[0] = max ? -INFINITY : 0;
     total[1] = total[2] = 0;
     for (int64_t p = 0; p < parts; p++) {
-        const float *at = cmp->got + p * arg->stats * arg->cp + c;
+        int64_t at = p * arg->stats * arg->cp + c;
+        double value = got(cmp, at);
         if (arg->stats == 3)
-            merge(total, at, arg->cp);
+            merge(cmp, at, arg->cp, total);
         else if (!max)
-            total[0] += (double)*at;
-        else if (isnan(*at) || (double)*at > total[0])
-            total[0] = (double)*at;
+            total[0] += value;
+        else if (isnan(value) || value > total[0])
+            total[0] = value;
     }
 }
 
@@ -164,28 +169,33 @@ static void compare_parts(comparison *cmp, int32_t blocks) {
 }
 
 /* Weight gradients in parts: their sum is compared, in place of the first part. */
-static void gather_weights(const rg_karg *arg, int32_t blocks, float *data) {
-    int64_t parts = (int64_t)arg->parts_per_block * blocks;
+static void gather_weights(const comparison *cmp, const rg_karg *arg) {
+    int64_t parts = (int64_t)arg->parts_per_block * cmp->data->ctrl.blocks;
     for (int64_t i = 0; i < arg->length; i++) {
         double sum = 0;
-        for (int64_t p = 0; p < parts; p++) sum += (double)data[p * arg->length + i];
-        data[i] = (float)sum;
+        for (int64_t p = 0; p < parts; p++) sum += got(cmp, p * arg->length + i);
+        rg_hdata_put(cmp->data, cmp->arg, i, sum);
     }
 }
 
-static void compare_arg(comparison *cmp, rg_hdata *data) {
+static void compare_arg(comparison *cmp) {
     rg_karg arg = cmp->desc->arg[cmp->arg];
     if (arg.layout == RG_LAYOUT_PART) {
-        compare_parts(cmp, data->ctrl.blocks);
+        compare_parts(cmp, cmp->data->ctrl.blocks);
         return;
     }
     if (arg.layout == RG_LAYOUT_PARTW) {
-        gather_weights(&arg, data->ctrl.blocks, data->arg[cmp->arg]);
+        gather_weights(cmp, &arg);
         arg.layout = RG_LAYOUT_WEIGHT;
     }
-    rg_hvisit_elements(&arg, &data->ctrl, add_square, cmp);
+    rg_hvisit_elements(&arg, &cmp->data->ctrl, add_square, cmp);
     cmp->rms = cmp->count ? sqrt(cmp->square / (double)cmp->count) : 0;
-    rg_hvisit_elements(&arg, &data->ctrl, compare_element, cmp);
+    rg_hvisit_elements(&arg, &cmp->data->ctrl, compare_element, cmp);
+}
+
+/* A launch leaves its counters as it found them. */
+static bool must_stay(const rg_karg *arg) {
+    return !arg->written || arg->type == RG_KTYPE_U32;
 }
 
 /* Red zones, and what must not have been written. */
@@ -196,11 +206,14 @@ static void check_memory(comparison *cmp, const rg_hdata *data) {
             trouble(cmp, i == data->count
                              ? "wrote outside the scratch memory"
                              : rg_arena_printf(cmp->ctx->arena, "wrote outside argument %d", i));
-        if (i == data->count || cmp->desc->arg[i].written) continue;
-        rg_hash hash = rg_hash_bytes(buffer->data, (size_t)buffer->floats * sizeof(float));
+        if (i == data->count || !must_stay(&cmp->desc->arg[i])) continue;
+        rg_hash hash = rg_hash_bytes(buffer->data, buffer->bytes);
         if (hash.high != buffer->hash.high || hash.low != buffer->hash.low)
             trouble(cmp, rg_arena_printf(cmp->ctx->arena,
-                                         "changed argument %d, which it may only read", i));
+                                         cmp->desc->arg[i].written
+                                             ? "left counters (argument %d) that are not zero"
+                                             : "changed argument %d, which it may only read",
+                                         i));
     }
 }
 
@@ -209,12 +222,11 @@ static void compare_all(rg_ctx *ctx, const rg_kdesc *desc, const expected *want,
     comparison cmp = {.ctx = ctx, .desc = desc, .result = result};
     check_memory(&cmp, data);
     for (int32_t i = 0; i < desc->arg_count; i++) {
-        if (!desc->arg[i].written) continue;
-        cmp = (comparison){.ctx = ctx, .desc = desc, .arg = i, .result = result};
-        cmp.got = data->arg[i];
+        if (must_stay(&desc->arg[i])) continue;
+        cmp = (comparison){.ctx = ctx, .desc = desc, .arg = i, .data = data, .result = result};
         cmp.want = want->value[i];
         cmp.error = want->error[i];
-        compare_arg(&cmp, data);
+        compare_arg(&cmp);
     }
 }
 
@@ -236,8 +248,12 @@ rg_status rg_harness_check_run(rg_ctx *ctx, const rg_kdesc *desc, const rg_harne
     return status;
 }
 
+rg_harness_run rg_harness_run_cpu(rg_cpu_kernel *kernel) {
+    return (rg_harness_run){run_tiles, kernel};
+}
+
 rg_status rg_harness_check(rg_ctx *ctx, const rg_kdesc *desc, rg_cpu_kernel kernel, int32_t live,
                            uint64_t seed, rg_harness_result *result) {
-    const rg_harness_run run = {run_tiles, &kernel};
+    const rg_harness_run run = rg_harness_run_cpu(&kernel);
     return rg_harness_check_run(ctx, desc, &run, live, seed, result);
 }

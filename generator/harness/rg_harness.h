@@ -41,6 +41,9 @@ typedef struct rg_harness_run {
     void *user;
 } rg_harness_run;
 
+/* A kernel of the CPU, which must outlive the run. */
+rg_harness_run rg_harness_run_cpu(rg_cpu_kernel *kernel);
+
 /* The same check of a kernel that runs elsewhere (rg_harness_cuda.h). */
 rg_status rg_harness_check_run(rg_ctx *ctx, const rg_kdesc *desc, const rg_harness_run *run,
                                int32_t live, uint64_t seed, rg_harness_result *result) RG_CHECKED;

@@ -14,20 +14,22 @@ typedef enum tensor { X, Y, W } tensor;
 typedef struct trial {
     rg_ctx *ctx;
     const rg_hbare *bare;
+    rg_kformat format; /* of x, y and w */
     rg_hgeom geom;
     uint64_t seed;
     rg_hdata data[RG_HROLES];
     double size;
 } trial;
 
-/* In [-1/2, 1/2). Extents beyond the first axis. */
+/* In [-1/2, 1/2), a number of the format. Extents beyond the first axis. */
 static double drawn(const trial *t, tensor which, const rg_hplace *at) {
     const rg_hgeom *g = &t->geom;
     const int64_t b = which == X ? g->h : which == Y ? g->p : g->r;
     const int64_t c = which == X ? g->w : which == Y ? g->q : g->s;
     const int64_t d = which == Y ? g->k : g->c;
     int64_t index = ((at->n * b + at->h) * c + at->w) * d + at->c;
-    return (double)rg_random_unit(t->seed, RG_STREAM_TEST, (uint32_t)which, (uint64_t)index) - 0.5;
+    double unit = (double)rg_random_unit(t->seed, RG_STREAM_TEST, (uint32_t)which, (uint64_t)index);
+    return rg_kformat_round(t->format, unit - 0.5);
 }
 
 /* ---- operands ---- */
@@ -35,20 +37,25 @@ static double drawn(const trial *t, tensor which, const rg_hplace *at) {
 typedef struct fill {
     const trial *trial;
     tensor which;
-    float *to;
+    rg_hdata *to; /* argument `arg` of it */
+    int32_t arg;
+    bool turned; /* k and c stand in each other's place */
     double *to_double;
 } fill;
 
 static void fill_element(void *user, const rg_hplace *at) {
     const fill *f = user;
-    double value = drawn(f->trial, f->which, at);
-    if (f->to) f->to[at->index] = (float)value;
+    rg_hplace place = *at;
+    if (f->turned) place.n = at->c, place.c = at->n;
+    double value = drawn(f->trial, f->which, &place);
+    if (f->to) rg_hdata_put(f->to, f->arg, at->index, value);
     if (f->to_double) f->to_double[at->index] = value;
 }
 
 static void fill_act(trial *t, rg_hrole role, int32_t arg, tensor which) {
-    fill f = {t, which, t->data[role].arg[arg], NULL};
-    rg_hvisit_elements(&t->bare[role].desc->arg[arg], &t->data[role].ctrl, fill_element, &f);
+    const rg_karg *at = &t->bare[role].desc->arg[arg];
+    fill f = {t, which, &t->data[role], arg, at->turned, NULL};
+    rg_hvisit_elements(at, &t->data[role].ctrl, fill_element, &f);
 }
 
 static rg_karg master_of(const rg_hgeom *g) {
@@ -74,11 +81,11 @@ static rg_status pack(trial *t, rg_hrole role, rg_kpack kind) {
     rg_hdata *data = &t->data[role];
     rg_status status = in && out ? RG_OK : rg_nomem(t->ctx);
     if (status == RG_OK) {
-        fill f = {t, W, NULL, in};
+        fill f = {.trial = t, .which = W, .to_double = in};
         rg_hvisit_elements(&pair[0], &data->ctrl, fill_element, &f);
         status = rg_kdesc_interpret(t->ctx, &desc, &data->ctrl, (double *const[]){in, out});
     }
-    for (int64_t i = 0; status == RG_OK && i < count[1]; i++) data->arg[1][i] = (float)out[i];
+    for (int64_t i = 0; status == RG_OK && i < count[1]; i++) rg_hdata_put(data, 1, i, out[i]);
     free(in);
     free(out);
     return status;
@@ -87,7 +94,8 @@ static rg_status pack(trial *t, rg_hrole role, rg_kpack kind) {
 static rg_status fill_weights(trial *t, rg_hrole role) {
     const rg_karg *arg = &t->bare[role].desc->arg[1];
     bool wino = arg->layout == RG_LAYOUT_WINO;
-    if (role == RG_HDGRAD) return pack(t, role, wino ? RG_KPACK_WINO_TURN : RG_KPACK_TURN);
+    if (role == RG_HDGRAD && !arg->turned)
+        return pack(t, role, wino ? RG_KPACK_WINO_TURN : RG_KPACK_TURN);
     if (wino) return pack(t, role, RG_KPACK_WINO);
     fill_act(t, role, 1, W);
     return RG_OK;
@@ -98,7 +106,7 @@ static rg_status fill_weights(trial *t, rg_hrole role) {
 typedef struct product {
     const trial *trial;
     tensor which;
-    const float *data;
+    const rg_hdata *data;  /* its argument 2 */
     int64_t stride, parts; /* parts of weight gradients */
     double sum, size;
 } product;
@@ -106,7 +114,8 @@ typedef struct product {
 static void add_product(void *user, const rg_hplace *at) {
     product *p = user;
     double value = 0;
-    for (int64_t i = 0; i < p->parts; i++) value += (double)p->data[i * p->stride + at->index];
+    for (int64_t i = 0; i < p->parts; i++)
+        value += rg_hdata_get(p->data, 2, i * p->stride + at->index);
     double term = value * drawn(p->trial, p->which, at);
     p->sum += term;
     p->size += fabs(term);
@@ -115,7 +124,7 @@ static void add_product(void *user, const rg_hplace *at) {
 /* The result of a kernel times the tensor of its shape. */
 static double scalar_product(trial *t, rg_hrole role, tensor which) {
     rg_karg arg = t->bare[role].desc->arg[2];
-    product p = {.trial = t, .which = which, .data = t->data[role].arg[2], .parts = 1};
+    product p = {.trial = t, .which = which, .data = &t->data[role], .parts = 1};
     if (arg.layout == RG_LAYOUT_PARTW) {
         p.parts = (int64_t)arg.parts_per_block * t->data[role].ctrl.blocks;
         p.stride = arg.length;
@@ -136,10 +145,7 @@ static rg_status run(trial *t, rg_hrole role, int32_t live, double *value) {
         fill_act(t, role, 1, Y);
     else
         RG_TRY(fill_weights(t, role));
-    unsigned state = rg_harness_flush();
-    for (int32_t tile = 0; tile < rg_harness_tiles(bare->desc, data->ctrl.blocks); tile++)
-        bare->kernel(data->arg, &data->ctrl, tile, data->arg[bare->desc->arg_count]);
-    rg_harness_unflush(state);
+    RG_TRY(bare->run.tiles(t->ctx, bare->run.user, bare->desc, t->seed, data));
     *value = scalar_product(t, role, result[role]);
     return RG_OK;
 }
@@ -150,6 +156,7 @@ rg_status rg_harness_adjoint(rg_ctx *ctx, const rg_hbare bare[RG_HROLES], int32_
     rg_status status = RG_OK;
     *result = (rg_hadjoint){.passed = true};
     t.geom = rg_harness_geometry(bare[RG_HFPROP].desc, 0, RG_HFPROP);
+    t.format = bare[RG_HFPROP].desc->contr[0].format;
     for (rg_hrole i = 0; status == RG_OK && i < RG_HROLES; i++) {
         result->product[i] = NAN;
         if (bare[i].desc) status = run(&t, i, live, &result->product[i]);

@@ -4,8 +4,7 @@
 #ifndef RG_HARNESS_ADJOINT_H
 #define RG_HARNESS_ADJOINT_H
 
-#include "rg_emit.h"
-#include "rg_plan.h"
+#include "rg_harness.h"
 
 typedef enum rg_hrole { RG_HFPROP, RG_HDGRAD, RG_HWGRAD, RG_HROLES } rg_hrole;
 
@@ -32,7 +31,7 @@ rg_status rg_harness_settle(rg_ctx *ctx, const rg_kdesc *desc, const rg_candidat
 /* A bare description with its variant, and its kernel. */
 typedef struct rg_hbare {
     const rg_kdesc *desc; /* NULL: there is no such kernel (the first convolution has no dgrad) */
-    rg_cpu_kernel kernel;
+    rg_harness_run run;
 } rg_hbare;
 
 typedef struct rg_hadjoint {

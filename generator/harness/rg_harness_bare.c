@@ -50,7 +50,9 @@ static rg_karg weights_of(const rg_karg *from) {
                      .kp = from->kp,
                      .kb = from->kb,
                      .r = from->r,
-                     .s = from->s};
+                     .s = from->s,
+                     .type = from->type,
+                     .turned = from->turned};
 }
 
 /* A site whose root is one leaf, which it may store. */
@@ -89,6 +91,9 @@ rg_status rg_harness_bare(rg_ctx *ctx, const rg_kdesc *desc, int32_t contr, rg_h
     bare->arg[1] = wgrad ? other : weights;
     bare->arg[2] = wgrad ? weights : other;
     bare->arg[0].read = bare->arg[1].read = bare->arg[2].written = true;
+    /* Operands are stored as the contraction takes them; results as they are summed up. */
+    bare->arg[0].type = rg_kformat_type(one->format);
+    if (wgrad) bare->arg[1].type = bare->arg[0].type;
     bare->contr[0] = *one;
     bare->contr[0].site = 0;
     bare->contr[0].w_arg = wgrad ? 2 : 1;

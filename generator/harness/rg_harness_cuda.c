@@ -43,7 +43,7 @@ typedef struct launch {
 } launch;
 
 static size_t bytes_of(const rg_hdata *data, int32_t i) {
-    return i < data->count ? (size_t)data->buffer[i].floats * sizeof(float) : sizeof data->ctrl;
+    return i < data->count ? data->buffer[i].bytes : sizeof data->ctrl;
 }
 
 static rg_status send_one(rg_ctx *ctx, const rg_harness_cuda *cuda, const rg_hdata *data,
@@ -127,6 +127,17 @@ rg_status rg_harness_cuda_run(rg_ctx *ctx, rg_harness_cuda *cuda, const rg_kdesc
     rg_status status = run_loaded(ctx, cuda, desc, data, alias);
     cuda->api->driver.module_unload(cuda->module);
     return status;
+}
+
+static rg_status run_kernel(rg_ctx *ctx, void *user, const rg_kdesc *desc, uint64_t seed,
+                            rg_hdata *data) {
+    const rg_harness_cuda_kernel *kernel = user;
+    (void)seed;
+    return rg_harness_cuda_run(ctx, kernel->cuda, desc, kernel->object, data, NULL);
+}
+
+rg_harness_run rg_harness_run_cuda(rg_harness_cuda_kernel *kernel) {
+    return (rg_harness_run){run_kernel, kernel};
 }
 
 static rg_status run_tiles(rg_ctx *ctx, void *user, const rg_kdesc *desc, uint64_t seed,

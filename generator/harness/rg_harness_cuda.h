@@ -31,4 +31,11 @@ rg_status rg_harness_cuda_run(rg_ctx *ctx, rg_harness_cuda *cuda, const rg_kdesc
                               const rg_cuda_object *object, struct rg_hdata *data,
                               const int32_t *alias) RG_CHECKED;
 
+/* The same as a run that others may ask for; the kernel must outlive it. */
+typedef struct rg_harness_cuda_kernel {
+    rg_harness_cuda *cuda;
+    const rg_cuda_object *object;
+} rg_harness_cuda_kernel;
+rg_harness_run rg_harness_run_cuda(rg_harness_cuda_kernel *kernel);
+
 #endif

@@ -10,36 +10,33 @@
 #include <sanitizer/asan_interface.h>
 #endif
 
-enum { ZONE = 64 }; /* floats */
+enum { ZONE = 256 }; /* bytes */
 
+/* A NaN of every type of that width. */
 static const uint32_t poison_bits = 0x7fc0dead, zone_bits = 0x7fbeefed;
-
-static float from_bits(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
+static const uint16_t poison_half = 0x7fad;
 
 /* ---- buffers ---- */
 
-static void fill_bits(float *at, int64_t count, uint32_t bits) {
-    float value = from_bits(bits);
-    for (int64_t i = 0; i < count; i++) memcpy(&at[i], &value, sizeof value);
+static void fill_bytes(unsigned char *at, size_t count, const void *pattern, size_t size) {
+    for (size_t i = 0; i < count; i++) at[i] = ((const unsigned char *)pattern)[i % size];
 }
 
 /* With both red zones. */
-static size_t block_bytes(int64_t floats) {
-    return ((size_t)floats * sizeof(float) + 63) / 64 * 64 + 2 * ZONE * sizeof(float);
+static size_t block_bytes(size_t bytes) {
+    return (bytes + 63) / 64 * 64 + 2 * (size_t)ZONE;
 }
 
-static bool new_buffer(rg_hbuffer *buffer, int64_t floats) {
-    size_t bytes = block_bytes(floats);
-    buffer->block = aligned_alloc(64, bytes);
+static bool new_buffer(rg_hbuffer *buffer, rg_ktype type, int64_t elements) {
+    size_t size = (size_t)rg_ktype_bytes(type), bytes = (size_t)elements * size;
+    buffer->block = aligned_alloc(64, block_bytes(bytes));
     if (!buffer->block) return false;
-    buffer->floats = floats;
+    buffer->type = type;
+    buffer->elements = elements;
+    buffer->bytes = bytes;
     buffer->data = buffer->block + ZONE;
-    fill_bits(buffer->block, (int64_t)(bytes / sizeof(float)), zone_bits);
-    fill_bits(buffer->data, floats, poison_bits);
+    fill_bytes(buffer->block, block_bytes(bytes), &zone_bits, sizeof zone_bits);
+    fill_bytes(buffer->data, bytes, size == 2 ? (const void *)&poison_half : &poison_bits, size);
     return true;
 }
 
@@ -60,10 +57,12 @@ rg_status rg_hdata_new(rg_ctx *ctx, const rg_kdesc *desc, int32_t live, rg_hdata
     data->arg = calloc(buffers, sizeof *data->arg);
     if (!data->buffer || !data->arg) goto nomem;
     for (int32_t i = 0; i <= desc->arg_count; i++) {
-        int64_t floats = i < desc->arg_count ? rg_karg_elements(&desc->arg[i], data->ctrl.blocks)
-                                             : desc->variant.scratch_floats;
-        if (!new_buffer(&data->buffer[i], floats)) goto nomem;
-        data->arg[i] = data->buffer[i].data;
+        bool scratch = i == desc->arg_count;
+        int64_t elements = scratch ? desc->variant.scratch_floats
+                                   : rg_karg_elements(&desc->arg[i], data->ctrl.blocks);
+        rg_ktype type = scratch ? RG_KTYPE_F32 : desc->arg[i].type;
+        if (!new_buffer(&data->buffer[i], type, elements)) goto nomem;
+        data->arg[i] = (float *)(void *)data->buffer[i].data;
     }
     return RG_OK;
 nomem:
@@ -82,10 +81,10 @@ void rg_hdata_guard(const rg_hdata *data, bool on) {
 #ifdef RG_ADDRESS_SANITIZER
     for (int32_t i = 0; i <= data->count; i++) {
         const rg_hbuffer *buffer = &data->buffer[i];
-        size_t bytes = block_bytes(buffer->floats);
+        size_t bytes = block_bytes(buffer->bytes);
         if (on) {
             ASAN_POISON_MEMORY_REGION(buffer->block, bytes);
-            ASAN_UNPOISON_MEMORY_REGION(buffer->data, (size_t)buffer->floats * sizeof(float));
+            ASAN_UNPOISON_MEMORY_REGION(buffer->data, buffer->bytes);
         } else {
             ASAN_UNPOISON_MEMORY_REGION(buffer->block, bytes);
         }
@@ -97,12 +96,75 @@ void rg_hdata_guard(const rg_hdata *data, bool on) {
 
 bool rg_hdata_zones_whole(const rg_hdata *data, int32_t i) {
     const rg_hbuffer *buffer = &data->buffer[i];
-    const float zone = from_bits(zone_bits), *after = buffer->data + buffer->floats;
-    for (int j = 0; j < ZONE; j++)
-        if (memcmp(&buffer->block[j], &zone, sizeof zone) != 0 ||
-            memcmp(&after[j], &zone, sizeof zone) != 0)
-            return false;
-    return true;
+    unsigned char zone[ZONE], after[ZONE];
+    fill_bytes(zone, ZONE, &zone_bits, sizeof zone_bits);
+    /* The pattern goes on from where the buffer begins. */
+    for (size_t j = 0; j < ZONE; j++) after[j] = zone[(buffer->bytes + j) % sizeof zone_bits];
+    return memcmp(buffer->block, zone, ZONE) == 0 &&
+           memcmp(buffer->data + buffer->bytes, after, ZONE) == 0;
+}
+
+/* ---- single elements ---- */
+
+/* Binary16: 10 fraction bits, exponents from -14 on. */
+static double from_f16(uint16_t bits) {
+    int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    double size = exponent == 0    ? ldexp(fraction, -24)
+                  : exponent == 31 ? (fraction ? NAN : INFINITY)
+                                   : ldexp(1024 + fraction, exponent - 25);
+    return bits >> 15 ? -size : size;
+}
+
+/* `v` is a number of the format. */
+static uint16_t to_f16(double v) {
+    double size = fabs(v);
+    unsigned sign = signbit(v) ? 0x8000 : 0;
+    if (isnan(v)) return 0x7fff;
+    if (isinf(v)) return (uint16_t)(sign | 0x7c00);
+    if (size < 0x1p-14) return (uint16_t)(sign | (unsigned)ldexp(size, 24));
+    int exponent = ilogb(size);
+    return (uint16_t)(sign + ((unsigned)(exponent + 14) << 10) +
+                      (unsigned)ldexp(size, 10 - exponent));
+}
+
+static double from_f32(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return (double)value;
+}
+
+static uint32_t to_f32(double v) {
+    float value = (float)v;
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+double rg_hdata_get(const rg_hdata *data, int32_t i, int64_t at) {
+    const rg_hbuffer *buffer = &data->buffer[i];
+    uint16_t half = 0;
+    uint32_t word = 0;
+    size_t size = (size_t)rg_ktype_bytes(buffer->type);
+    memcpy(size == 2 ? (void *)&half : &word, buffer->data + (size_t)at * size, size);
+    switch (buffer->type) {
+    case RG_KTYPE_BF16:
+        return from_f32((uint32_t)half << 16);
+    case RG_KTYPE_F16:
+        return from_f16(half);
+    case RG_KTYPE_U32:
+        return word;
+    default:
+        return from_f32(word);
+    }
+}
+
+void rg_hdata_put(rg_hdata *data, int32_t i, int64_t at, double value) {
+    const rg_hbuffer *buffer = &data->buffer[i];
+    size_t size = (size_t)rg_ktype_bytes(buffer->type);
+    double held = rg_ktype_round(buffer->type, value);
+    uint32_t word = buffer->type == RG_KTYPE_U32 ? (uint32_t)held : to_f32(held);
+    uint16_t half = buffer->type == RG_KTYPE_F16 ? to_f16(held) : (uint16_t)(word >> 16);
+    memcpy(buffer->data + (size_t)at * size, size == 2 ? (const void *)&half : &word, size);
 }
 
 int32_t rg_harness_tiles(const rg_kdesc *desc, int32_t blocks) {
@@ -183,9 +245,10 @@ void rg_hvisit_elements(const rg_karg *arg, const rg_ctrl *ctrl, rg_hvisit visit
 /* ---- what an argument is for ---- */
 
 typedef struct role {
-    bool positive;   /* under a root, a logarithm, or a division */
-    bool centred;    /* a mean, or that from which it is taken */
-    int32_t classes; /* above 0: whole numbers below this */
+    bool positive;     /* under a root, a logarithm, or a division */
+    bool centred;      /* a mean, or that from which it is taken */
+    int32_t classes;   /* above 0: whole numbers below this */
+    rg_kformat format; /* a contraction takes it as it is */
 } role;
 
 /* Marks the arguments that must be positive for the node to be. */
@@ -219,7 +282,35 @@ static void mark_centred(const rg_kdesc *desc, const rg_ksite *site, const rg_en
     roles[a->leaf].centred = roles[b->leaf].centred = true;
 }
 
+/* Marks the arguments that hold numbers of a format where the node is such a number: no rounding
+ * stands before it. */
+static void mark_format(const rg_expr *expr, int32_t i, rg_kformat format, role *roles) {
+    const rg_enode *node = &expr->node[i];
+    if (node->op == RG_EXPR_ARG) roles[node->leaf].format = format;
+    if (node->op == RG_EXPR_MAX || node->op == RG_EXPR_MIN || node->op == RG_EXPR_NEG ||
+        node->op == RG_EXPR_ABS)
+        mark_format(expr, node->a, format, roles);
+    if (node->op == RG_EXPR_MAX || node->op == RG_EXPR_MIN || node->op == RG_EXPR_SELECT)
+        mark_format(expr, node->b, format, roles);
+    if (node->op == RG_EXPR_SELECT) mark_format(expr, node->c, format, roles);
+}
+
+static void find_formats(const rg_kdesc *desc, role *roles) {
+    bool wgrad = desc->kind == RG_K_WGRAD;
+    if (desc->kind != RG_K_CONV && !wgrad) return;
+    for (int32_t i = 0; i < desc->contr_count; i++) {
+        const rg_kcontr *contr = &desc->contr[i];
+        const rg_ksite *site = &desc->site[contr->site];
+        mark_format(&site->expr, site->root, contr->format, roles);
+        if (wgrad)
+            mark_format(&desc->site[1].expr, desc->site[1].root, contr->format, roles);
+        else
+            roles[contr->w_arg].format = contr->format;
+    }
+}
+
 static void find_roles(const rg_kdesc *desc, role *roles) {
+    find_formats(desc, roles);
     for (int32_t i = 0; i < desc->site_count; i++) {
         const rg_expr *expr = &desc->site[i].expr;
         for (int32_t j = 0; j < expr->count; j++) {
@@ -239,8 +330,8 @@ static void find_roles(const rg_kdesc *desc, role *roles) {
 
 typedef struct filler {
     uint64_t seed;
-    uint32_t arg;
-    float *data;
+    int32_t arg;
+    rg_hdata *data;
     role role;
     float low, width; /* uniform in [low, low + width) */
 } filler;
@@ -255,17 +346,26 @@ static float far_from_zero(float value) {
     return 1000 + 0.1f * value;
 }
 
+static float unit_of(const filler *fill, int64_t index) {
+    return rg_random_unit(fill->seed, RG_STREAM_TEST, (uint32_t)fill->arg, (uint64_t)index);
+}
+
 static float drawn(const filler *fill, int64_t index) {
-    float unit = rg_random_unit(fill->seed, RG_STREAM_TEST, fill->arg, (uint64_t)index);
+    float unit = unit_of(fill, index);
     if (fill->role.classes > 0) return floorf(unit * (float)fill->role.classes);
     return fill->low + fill->width * unit;
 }
 
+static void put(const filler *fill, int64_t index, double value) {
+    rg_hdata_put(fill->data, fill->arg, index, rg_kformat_round(fill->role.format, value));
+}
+
 static void fill_element(void *user, const rg_hplace *place) {
-    filler *fill = user;
+    const filler *fill = user;
     float value = drawn(fill, place->index);
     bool is_centred = fill->role.centred && fill->role.classes == 0;
-    fill->data[place->index] = is_centred && is_far(fill, place->c) ? far_from_zero(value) : value;
+    if (is_centred && is_far(fill, place->c)) value = far_from_zero(value);
+    put(fill, place->index, (double)value);
 }
 
 /* Moments: a whole count, the same in every channel; a mean; an M2 that belongs to a variance of
@@ -273,15 +373,14 @@ static void fill_element(void *user, const rg_hplace *place) {
 static void fill_moments(const filler *fill, const rg_karg *arg, int64_t parts) {
     for (int64_t p = 0; p < parts; p++)
         for (int32_t c = 0; c < arg->cp; c++) {
-            float *at = fill->data + p * 3 * arg->cp + c;
-            float count = floorf(
-                16 + 16 * rg_random_unit(fill->seed, RG_STREAM_TEST, fill->arg, (uint64_t)p));
-            at[0] = count;
+            int64_t at = p * 3 * arg->cp + c;
+            float count = floorf(16 + 16 * unit_of(fill, p));
             float mean = 2 * drawn(fill, (p * 3 + 1) * arg->cp + c);
             float variance = 1.25f - 0.5f * fabsf(drawn(fill, (p * 3 + 2) * arg->cp + c));
             bool far = is_far(fill, c);
-            at[arg->cp] = far ? far_from_zero(mean) : mean;
-            at[2 * arg->cp] = count * variance * (far ? 0.01f : 1);
+            put(fill, at, (double)count);
+            put(fill, at + arg->cp, (double)(far ? far_from_zero(mean) : mean));
+            put(fill, at + 2 * arg->cp, (double)(count * variance * (far ? 0.01f : 1)));
         }
 }
 
@@ -307,7 +406,7 @@ static rg_status fill_wino(rg_ctx *ctx, const filler *fill, const rg_karg *arg,
     }
     for (int64_t i = 0; i < from_count; i++) from[i] = (double)drawn(fill, i);
     status = rg_kdesc_interpret(ctx, &desc, ctrl, (double *const[]){from, to});
-    for (int64_t i = 0; status == RG_OK && i < to_count; i++) fill->data[i] = (float)to[i];
+    for (int64_t i = 0; status == RG_OK && i < to_count; i++) put(fill, i, to[i]);
 out:
     free(from);
     free(to);
@@ -323,7 +422,10 @@ static void set_range(filler *fill, const rg_karg *arg) {
     fill->width = fill->role.positive ? 1 : 2 * half;
 }
 
+/* Parts that the kernel writes and its tails read stay poisoned: it has to make them first. */
 static rg_status fill_arg(rg_ctx *ctx, const rg_karg *arg, filler *fill, const rg_ctrl *ctrl) {
+    bool parts = arg->layout == RG_LAYOUT_PART || arg->layout == RG_LAYOUT_PARTW;
+    if (parts && arg->written) return RG_OK;
     set_range(fill, arg);
     if (arg->layout == RG_LAYOUT_WINO) return fill_wino(ctx, fill, arg, ctrl);
     if (arg->layout == RG_LAYOUT_PART && arg->stats == 3)
@@ -339,10 +441,14 @@ rg_status rg_hdata_fill(rg_ctx *ctx, const rg_kdesc *desc, uint64_t seed, rg_hda
     find_roles(desc, roles);
     rg_status status = RG_OK;
     for (int32_t i = 0; status == RG_OK && i < desc->arg_count; i++) {
-        filler fill = {.seed = seed, .arg = (uint32_t)i, .data = data->arg[i], .role = roles[i]};
-        if (desc->arg[i].read) status = fill_arg(ctx, &desc->arg[i], &fill, &data->ctrl);
+        filler fill = {.seed = seed, .arg = i, .data = data, .role = roles[i]};
         rg_hbuffer *buffer = &data->buffer[i];
-        buffer->hash = rg_hash_bytes(buffer->data, (size_t)buffer->floats * sizeof(float));
+        if (desc->arg[i].type == RG_KTYPE_U32) memset(buffer->data, 0, buffer->bytes);
+        if (desc->kind == RG_K_INPUT && desc->arg[i].type == RG_KTYPE_U32)
+            status = rg_hdata_fill_input(ctx, desc, i, seed, data);
+        else if (desc->arg[i].type != RG_KTYPE_U32 && desc->arg[i].read)
+            status = fill_arg(ctx, &desc->arg[i], &fill, &data->ctrl);
+        buffer->hash = rg_hash_bytes(buffer->data, buffer->bytes);
     }
     free(roles);
     return status;

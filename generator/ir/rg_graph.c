@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include "rg_kdesc.h"
-
 /* ---- types ---- */
 
 bool rg_type_equal(rg_type a, rg_type b) {

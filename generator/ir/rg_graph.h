@@ -3,7 +3,7 @@
 #ifndef RG_GRAPH_H
 #define RG_GRAPH_H
 
-#include "rg_expr.h"
+#include "rg_kdesc.h"
 
 /* dim: ACT: N H W C, where N is RG_BATCH or 1 (a constant over the batch), and 1 broadcasts: a
  * channel vector is 1 1 1 C, a value per image and channel RG_BATCH 1 1 C. WEIGHT: K R S C (logical
@@ -53,9 +53,13 @@ typedef enum rg_reduce_kind { RG_REDUCE_SUM, RG_REDUCE_MAX, RG_REDUCE_MOMENTS } 
 typedef struct rg_attr {
     /* conv2d_*, maxpool*, avgpool* */
     int32_t r, s, stride, pad, dilation;
+    /* conv2d_*: what its products are made of; set by the pass `precision`. Weights are rounded
+     * where they are read, the other operands by their own trees */
+    rg_kformat format;
     /* pointwise: the DAG over ARG i = input i; leaves are CONST, ARG, INDEX, CTRL */
     rg_expr expr;
     int32_t root;
+    bool seed; /* pointwise: reverse mode starts here: the gradient of the loss itself */
     /* reduce */
     rg_reduce_kind reduce;
     uint32_t axes; /* RG_AXIS_* of kernel/ : reduced axes */
@@ -125,6 +129,8 @@ typedef struct rg_param {
 typedef struct rg_graph {
     rg_arena *arena;
     const char *name; /* "grad", "eval", "predict" */
+    rg_kformat
+        format; /* of all contractions after `precision`; 16-bit ones also of what is stored */
     int32_t value_count, value_capacity;
     rg_value *value;
     int32_t node_count, node_capacity;

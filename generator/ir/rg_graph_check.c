@@ -1,7 +1,6 @@
 /* What every graph must be: values defined once and before use, arity as in ops.def, types that go
  * together. */
 #include "rg_graph.h"
-#include "rg_kdesc.h"
 
 typedef struct op_arity {
     int32_t inputs, outputs; /* -1: any */
@@ -237,6 +236,14 @@ static const char *check_value(const rg_graph *graph, rg_vid v) {
     return "is not among its producer's outputs";
 }
 
+/* Contractions alone have a format, and a graph has one. */
+static bool format_fits(const rg_graph *graph, const rg_node *node) {
+    bool contraction = node->op == RG_OP_CONV2D_FPROP || node->op == RG_OP_CONV2D_DGRAD ||
+                       node->op == RG_OP_CONV2D_WGRAD;
+    rg_kformat format = node->attr.format;
+    return format == RG_KFORMAT_F32 || (contraction && format == graph->format);
+}
+
 static const char *check_node(const rg_graph *graph, rg_nid at) {
     const rg_node *node = &graph->node[at];
     if ((unsigned)node->op >= RG_OP_COUNT) return "no such op";
@@ -256,6 +263,7 @@ static const char *check_node(const rg_graph *graph, rg_nid at) {
             return "an output belongs to another node";
         }
     }
+    if (!format_fits(graph, node)) return "its products have a format that the graph has not";
     return rg_node_check_types(graph, node);
 }
 

@@ -1,6 +1,5 @@
 /* Graphs as text: one line a parameter, leaf, node and result. */
 #include "rg_graph.h"
-#include "rg_kdesc.h"
 
 #include <stdio.h>
 
@@ -54,6 +53,7 @@ static void dump_attr(rg_text *text, const rg_node *node) {
         rg_text_add(text, " %dx%d stride %d pad %d", a->r, a->s, a->stride, a->pad);
         if (a->dilation > 1) rg_text_add(text, " dilation %d", a->dilation);
     }
+    if (a->format != RG_KFORMAT_F32) rg_text_add(text, " %s", rg_kformat_name(a->format));
     if (node->op == RG_OP_REDUCE) {
         rg_text_add(text, " %s over ", reduce_name[a->reduce]);
         dump_axes(text, a->axes);

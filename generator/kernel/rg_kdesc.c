@@ -2,6 +2,7 @@
 #include "rg_kdesc.h"
 
 #include <math.h>
+#include <string.h>
 
 static const char *const kind_name[] = {
 #define X(id, name) name,
@@ -166,6 +167,21 @@ static void print_variant(rg_text *text, const rg_kvariant *variant) {
     rg_text_add(text, "},\n");
 }
 
+static void print_input(rg_text *text, const rg_kinput *input) {
+    rg_text_add(text, "  input = {h = %d, w = %d, taps_h = %d, taps_w = %d", input->h, input->w,
+                input->taps_h, input->taps_w);
+    const float *const list[] = {input->mean, input->std};
+    for (int i = 0; i < 2; i++) {
+        rg_text_add(text, i ? ", std = {" : ", mean = {");
+        for (int c = 0; c < 4; c++) {
+            rg_text_add(text, "[%d] = ", c);
+            print_number(text, (double)list[i][c]);
+            rg_text_add(text, c < 3 ? ", " : "}");
+        }
+    }
+    rg_text_add(text, "},\n");
+}
+
 void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant) {
     rg_text_add(text, "{\n  kind = \"%s\", name = \"%s\",\n  arg_count = %d, arg = {\n",
                 kind_name[desc->kind], desc->name, desc->arg_count);
@@ -189,6 +205,7 @@ void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant) {
         rg_text_add(text, "  window = \"%s\", index_arg = %d,\n", window_name[desc->window],
                     desc->index_arg);
     if (desc->kind == RG_K_PACK) rg_text_add(text, "  pack = \"%s\",\n", pack_name[desc->pack]);
+    if (desc->kind == RG_K_INPUT) print_input(text, &desc->input);
     if (with_variant && desc->variant.name) print_variant(text, &desc->variant);
     rg_text_add(text, "}\n");
 }
@@ -213,10 +230,30 @@ int64_t rg_karg_bytes(const rg_karg *arg, int32_t blocks) {
     return rg_karg_elements(arg, blocks) * rg_ktype_bytes(arg->type);
 }
 
-double rg_kformat_round(rg_kformat format, double v) {
-    static const rg_expr_op op[] = {RG_EXPR_CONST, RG_EXPR_ROUND_TF32, RG_EXPR_ROUND_BF16,
+const char *rg_kformat_name(rg_kformat format) {
+    return format_name[format];
+}
+
+bool rg_kformat_find(const char *name, rg_kformat *format) {
+    int i = 0, count = sizeof format_name / sizeof *format_name;
+    while (i < count && strcmp(name, format_name[i]) != 0) i++;
+    if (i < count) *format = (rg_kformat)i;
+    return i < count;
+}
+
+rg_ktype rg_kformat_type(rg_kformat format) {
+    if (format == RG_KFORMAT_BF16) return RG_KTYPE_BF16;
+    return format == RG_KFORMAT_F16 ? RG_KTYPE_F16 : RG_KTYPE_F32;
+}
+
+rg_expr_op rg_kformat_rounding(rg_kformat format) {
+    static const rg_expr_op op[] = {RG_EXPR_OP_COUNT, RG_EXPR_ROUND_TF32, RG_EXPR_ROUND_BF16,
                                     RG_EXPR_ROUND_F16};
-    return format == RG_KFORMAT_F32 ? v : rg_expr_apply(op[format], v, 0, 0);
+    return op[format];
+}
+
+double rg_kformat_round(rg_kformat format, double v) {
+    return format == RG_KFORMAT_F32 ? v : rg_expr_apply(rg_kformat_rounding(format), v, 0, 0);
 }
 
 double rg_ktype_round(rg_ktype type, double v) {

@@ -19,8 +19,10 @@
  * - MAP has none. Sites: stages over the same pixels, each with its own number of channels (C or
  *   1); a reduction over C alone gives leaf ROW i to the later stages.
  * - VEC has none. One site over a run of `length` elements; leaf FIN i gathers partial results in
- *   their fixed order: BN finalisation, the optimiser, the finishing stage of split reductions.
- * - PACK makes derived weights (turned for dgrad, Winograd-transformed). No site. */
+ *   their fixed order: BN finalisation, the optimiser, the finishing stage of split reductions. Its
+ *   reductions (SUM, MAX) are over the whole run, into a PART of one channel.
+ * - PACK makes derived weights (turned for dgrad, Winograd-transformed). No site.
+ * - INPUT makes a batch of a data set's bytes: gathers, resizes, normalises. No site. */
 #ifndef RG_KDESC_H
 #define RG_KDESC_H
 
@@ -32,7 +34,8 @@
     X(WINDOW, "window")                                                                            \
     X(MAP, "map")                                                                                  \
     X(VEC, "vec")                                                                                  \
-    X(PACK, "pack")
+    X(PACK, "pack")                                                                                \
+    X(INPUT, "input")
 
 typedef enum rg_kkind {
 #define X(id, name) RG_K_##id,
@@ -71,7 +74,8 @@ typedef enum rg_kformat {
  *   images); stats: 1 for SUM and MAX, 3 for MOMENTS: (count, mean, M2), count in every channel
  * - PARTW: float [parts][WEIGHT]: partial weight gradients, `length` floats each
  * - FLAT: float [length]
- * Types other than F32: BF16 and F16 in ACT, WEIGHT and FLAT; U32 in FLAT (a tail's counters) */
+ * Types other than F32: BF16 and F16 in ACT, WEIGHT and FLAT; U32 in FLAT (a tail's counters), and
+ * in ACT of INPUT */
 #define RG_LAYOUT_LIST(X)                                                                          \
     X(ACT, "act")                                                                                  \
     X(VEC, "vec")                                                                                  \
@@ -188,9 +192,31 @@ typedef enum rg_kpack {
 #undef X
 } rg_kpack;
 
+/* INPUT: images of h x w pixels become those of argument 0, as PIL's bilinear resize does it (taps:
+ * weights of an output, rg_resize_taps), then (byte/255 - mean)/std, channel by channel. Arguments,
+ * all but the first two ACT of one pixel, type U32: image (ACT) and label (ACT of one value),
+ * written; pixels (an image's bytes, [c][h][w], four a word), labels, order (which images),
+ * weights (FLAT: rg_plan_set). Images that do not count become zeros, and the kernel does nothing
+ * for blocks beyond the control block's. */
+typedef struct rg_kinput {
+    int32_t h, w, taps_h, taps_w;
+    float mean[4], std[4];
+} rg_kinput;
+
+enum {
+    RG_KINPUT_IMAGE,
+    RG_KINPUT_LABEL,
+    RG_KINPUT_PIXELS,
+    RG_KINPUT_LABELS,
+    RG_KINPUT_ORDER,
+    RG_KINPUT_WEIGHTS,
+    RG_KINPUT_ARGS
+};
+
 /* A tail: one more site over a run, as a VEC kernel's, which the tile that ends last computes when
  * all others are complete (rg_last_block); its FIN leaves gather PART arguments that this kernel
- * writes. WGRAD: the tail adds up PARTW, and the last tile of each slice of dw does that slice. */
+ * writes. They run one after the other, so that one may read what an earlier one stored. WGRAD: the
+ * tail adds up PARTW, and the last tile of each slice of dw does that slice. */
 typedef struct rg_ktail {
     rg_ksite site;
 } rg_ktail;
@@ -239,6 +265,7 @@ typedef struct rg_kdesc {
     int32_t counter_arg; /* with tails: FLAT of type U32, read and written, zeros before the first
                             launch and after every one; else -1 (or 0 with no tail) */
     rg_kpack pack;       /* PACK: arg 0 -> arg 1 */
+    rg_kinput input;     /* INPUT */
     rg_kvariant variant; /* name NULL until selected */
 } rg_kdesc;
 
@@ -249,10 +276,26 @@ void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant);
 /* Every index in range, every arity and extent right: RG_E_INTERNAL with one line otherwise. */
 rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) RG_CHECKED;
 
+/* Makes the VEC description `vec` a tail of `desc`, which writes the parts that it gathers. same[i]:
+ * the argument of `desc` that the argument i of `vec` is; -1: it is appended, and same[i] tells
+ * where. Owner: ctx's arena. */
+rg_status rg_kdesc_add_tail(rg_ctx *ctx, rg_kdesc *desc, const rg_kdesc *vec,
+                            int32_t *same) RG_CHECKED;
+/* Appends the counters, once `desc` has all its tails and its variant. A kernel with dynamic shared
+ * memory gives three floats a thread of it to its tails. */
+rg_status rg_kdesc_add_counter(rg_ctx *ctx, rg_kdesc *desc) RG_CHECKED;
+
 /* Elements of an argument's buffer for `blocks` image blocks, and their bytes. */
 int64_t rg_karg_elements(const rg_karg *arg, int32_t blocks);
 int64_t rg_karg_bytes(const rg_karg *arg, int32_t blocks);
 int64_t rg_ktype_bytes(rg_ktype type);
+const char *rg_kformat_name(rg_kformat format);
+/* Is there a format of this name? */
+bool rg_kformat_find(const char *name, rg_kformat *format);
+/* How numbers of a format are kept: in 16 bits where that holds them, else as f32. */
+rg_ktype rg_kformat_type(rg_kformat format);
+/* The operator that rounds to a format; F32: RG_EXPR_OP_COUNT. */
+rg_expr_op rg_kformat_rounding(rg_kformat format);
 /* `v` as a number of this format, or as it comes back from memory of this type. */
 double rg_kformat_round(rg_kformat format, double v);
 double rg_ktype_round(rg_ktype type, double v);

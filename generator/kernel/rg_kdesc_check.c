@@ -9,6 +9,7 @@ typedef struct check {
     int32_t site;
     int32_t
         rows; /* ROW leaves that earlier sites have made, as a count: made in the order 0, 1, ... */
+    bool run; /* the site is over a run: a VEC kernel's, or a tail */
 } check;
 
 #define REQUIRE(check, condition, ...)                                                             \
@@ -26,9 +27,25 @@ static rg_status refuse(const check *check, const char *what, int32_t which) {
 
 /* ---- arguments ---- */
 
+/* Types other than f32 are for what is read as it lies. */
+static bool type_ok(rg_kkind kind, const rg_karg *arg) {
+    switch (arg->type) {
+    case RG_KTYPE_F32:
+        return true;
+    case RG_KTYPE_BF16:
+    case RG_KTYPE_F16:
+        return arg->layout == RG_LAYOUT_ACT || arg->layout == RG_LAYOUT_WEIGHT ||
+               arg->layout == RG_LAYOUT_FLAT;
+    case RG_KTYPE_U32:
+        return arg->layout == RG_LAYOUT_FLAT ||
+               (kind == RG_K_INPUT && arg->layout == RG_LAYOUT_ACT);
+    }
+    return false;
+}
+
 static bool weight_ok(const rg_karg *arg) {
-    return arg->k > 0 && arg->kp >= arg->k && arg->kb > 0 && arg->kp % arg->kb == 0 && arg->r > 0 &&
-           arg->s > 0 && arg->c > 0;
+    return arg->k > 0 && arg->kp >= (arg->turned ? arg->c : arg->k) && arg->kb > 0 &&
+           arg->kp % arg->kb == 0 && arg->r > 0 && arg->s > 0 && arg->c > 0;
 }
 
 static bool channels_ok(const rg_karg *arg) {
@@ -61,6 +78,10 @@ static rg_status check_args(const check *check) {
     REQUIRE(check, desc->arg_count > 0 && desc->arg, "no arguments", desc->arg_count);
     for (int32_t i = 0; i < desc->arg_count; i++) {
         REQUIRE(check, arg_ok(&desc->arg[i]), "bad layout of argument", i);
+        REQUIRE(check, type_ok(desc->kind, &desc->arg[i]),
+                "a type that its layout has not, argument", i);
+        bool weight = desc->arg[i].layout == RG_LAYOUT_WEIGHT && desc->kind == RG_K_CONV;
+        REQUIRE(check, !desc->arg[i].turned || weight, "turned weights without a use, argument", i);
         REQUIRE(check, desc->arg[i].read || desc->arg[i].written, "unused argument", i);
     }
     return RG_OK;
@@ -73,10 +94,11 @@ static bool fits(int32_t extent, int32_t space) {
 }
 
 /* Can an argument be read (or, `exact`, written) element by element over the site's space? */
-static bool arg_fits(const rg_kdesc *desc, const rg_ksite *site, int32_t index, bool exact) {
+static bool arg_fits(const check *check, const rg_ksite *site, int32_t index, bool exact) {
+    const rg_kdesc *desc = check->desc;
     if (index < 0 || index >= desc->arg_count) return false;
     const rg_karg *arg = &desc->arg[index];
-    if (desc->kind == RG_K_VEC) {
+    if (check->run) {
         bool run = arg->layout == RG_LAYOUT_VEC || arg->layout == RG_LAYOUT_FLAT ||
                    arg->layout == RG_LAYOUT_WEIGHT;
         int64_t length = arg->layout == RG_LAYOUT_VEC ? arg->c : rg_karg_elements(arg, 1);
@@ -90,15 +112,24 @@ static bool arg_fits(const rg_kdesc *desc, const rg_ksite *site, int32_t index, 
            fits(arg->c, site->c);
 }
 
+/* Can a partial result be gathered for each element of the run? */
+static bool fin_fits(const rg_kdesc *desc, const rg_ksite *site, const rg_kfin *fin) {
+    const rg_karg *arg = &desc->arg[fin->arg];
+    bool moments = fin->kind != RG_KFIN_SUM && fin->kind != RG_KFIN_MAX;
+    if (arg->layout == RG_LAYOUT_PART)
+        return fits(arg->c, site->c) && arg->stats == (moments ? 3 : 1);
+    return arg->layout == RG_LAYOUT_PARTW && fin->kind == RG_KFIN_SUM && arg->length == site->c;
+}
+
 static bool leaf_ok(const check *check, const rg_ksite *site, const rg_enode *node) {
     const rg_kdesc *desc = check->desc;
-    bool anchored = desc->kind == RG_K_CONV || desc->kind == RG_K_WINDOW;
+    bool anchored = !check->run && (desc->kind == RG_K_CONV || desc->kind == RG_K_WINDOW);
     int32_t leaf = node->leaf;
     switch (node->op) {
     case RG_EXPR_CONST:
         return true;
     case RG_EXPR_ARG:
-        return arg_fits(desc, site, leaf, false) && desc->arg[leaf].read;
+        return arg_fits(check, site, leaf, false) && desc->arg[leaf].read;
     case RG_EXPR_ACC:
         return anchored && check->site == desc->site_count - 1 &&
                (leaf == 0 ||
@@ -108,9 +139,10 @@ static bool leaf_ok(const check *check, const rg_ksite *site, const rg_enode *no
     case RG_EXPR_CTRL:
         return leaf >= 0 && leaf < RG_CTRL_SCALARS;
     case RG_EXPR_ROW:
-        return desc->kind == RG_K_MAP && leaf >= 0 && leaf < check->rows;
+        return desc->kind == RG_K_MAP && !check->run && leaf >= 0 && leaf < check->rows;
     case RG_EXPR_FIN:
-        return leaf >= 0 && leaf < desc->fin_count;
+        return check->run && leaf >= 0 && leaf < desc->fin_count &&
+               fin_fits(desc, site, &desc->fin[leaf]);
     default:
         return false;
     }
@@ -177,10 +209,12 @@ static rg_status check_out(check *check, const rg_ksite *site, int32_t i, int32_
     const rg_karg *arg = &desc->arg[out->arg];
     REQUIRE(check, arg->written, "argument is not written, output", i);
     if (out->kind == RG_KOUT_STORE) {
-        REQUIRE(check, arg_fits(desc, site, out->arg, true), "extents of output", i);
+        REQUIRE(check, arg_fits(check, site, out->arg, true), "extents of output", i);
         return RG_OK;
     }
-    REQUIRE(check, desc->kind != RG_K_VEC, "reduction in a run, output", i);
+    bool tail = check->run && desc->kind != RG_K_VEC;
+    REQUIRE(check, !check->run || (out->kind != RG_KOUT_MOMENTS && !tail),
+            "reduction of a run, output", i);
     bool over_n = out->axes & RG_AXIS_N;
     REQUIRE(check, over_n ? part_ok(arg, site, out) : image_ok(desc, arg, site, out),
             "reduction's axes and result differ, output", i);
@@ -217,6 +251,14 @@ static bool weights_match(const rg_karg *arg, int32_t k, int32_t c, const rg_kco
     return arg->k == k && arg->c == c && arg->r == contr->r && arg->s == contr->s;
 }
 
+/* One format a kernel; weights that are kept in 16 bits are those of that format, gradients of
+ * weights are f32. */
+static bool format_ok(const rg_kcontr *contr, const rg_karg *weight, rg_kformat all) {
+    bool plain = weight->type == RG_KTYPE_F32;
+    return (uint32_t)contr->format <= RG_KFORMAT_F16 && contr->format == all &&
+           (plain || (!weight->written && weight->type == rg_kformat_type(contr->format)));
+}
+
 static rg_status check_contr(const check *check, int32_t i) {
     const rg_kdesc *desc = check->desc;
     const rg_kcontr *contr = &desc->contr[i];
@@ -227,6 +269,7 @@ static rg_status check_contr(const check *check, int32_t i) {
     const rg_ksite *in = &desc->site[contr->site];
     if (desc->kind == RG_K_WINDOW) {
         REQUIRE(check, contr->w_arg == -1 && in->c == out->c, "channels of window", i);
+        REQUIRE(check, contr->format == RG_KFORMAT_F32, "format of a window", i);
         return RG_OK;
     }
     REQUIRE(check, contr->w_arg >= 0 && contr->w_arg < desc->arg_count, "no weights, contraction",
@@ -237,6 +280,7 @@ static rg_status check_contr(const check *check, int32_t i) {
                   weight->layout == (wgrad ? RG_LAYOUT_PARTW : RG_LAYOUT_WINO);
     REQUIRE(check, layout && (wgrad ? weight->written : weight->read), "weights of contraction", i);
     REQUIRE(check, weights_match(weight, out->c, in->c, contr), "extents of contraction", i);
+    REQUIRE(check, format_ok(contr, weight, desc->contr[0].format), "format of contraction", i);
     return RG_OK;
 }
 
@@ -250,7 +294,7 @@ static rg_status check_anchor(const check *check) {
     for (int32_t i = 0; i < contrs; i++) RG_TRY(check_contr(check, i));
     if (desc->kind != RG_K_WINDOW) return RG_OK;
     bool grad = desc->window == RG_KWINDOW_MAXGRAD;
-    REQUIRE(check, !grad || arg_fits(desc, &desc->site[0], desc->index_arg, true),
+    REQUIRE(check, !grad || arg_fits(check, &desc->site[0], desc->index_arg, true),
             "argument of the maximum's index", desc->index_arg);
     return RG_OK;
 }
@@ -274,23 +318,96 @@ static rg_status check_pack(const check *check) {
     return RG_OK;
 }
 
+static bool one_pixel(const rg_karg *arg, int32_t c) {
+    return arg->layout == RG_LAYOUT_ACT && arg->type == RG_KTYPE_U32 && arg->read && arg->h == 1 &&
+           arg->w == 1 && arg->cp == c;
+}
+
+static rg_status check_input(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    const rg_kinput *input = &desc->input;
+    const rg_karg *arg = desc->arg, *image = &arg[RG_KINPUT_IMAGE], *label = &arg[RG_KINPUT_LABEL];
+    const rg_karg *weights = &arg[RG_KINPUT_WEIGHTS];
+    REQUIRE(check, desc->site_count == 0 && desc->arg_count == RG_KINPUT_ARGS, "arguments of input",
+            desc->arg_count);
+    REQUIRE(check, image->layout == RG_LAYOUT_ACT && image->written && image->c <= 4,
+            "image of input", image->c);
+    REQUIRE(check,
+            label->layout == RG_LAYOUT_ACT && label->written && label->h == 1 && label->w == 1 &&
+                label->cp == 1,
+            "label of input", label->cp);
+    REQUIRE(check, input->h > 0 && input->w > 0 && input->taps_h > 0 && input->taps_w > 0,
+            "extents of input", input->h);
+    REQUIRE(check, one_pixel(&arg[RG_KINPUT_PIXELS], (image->c * input->h * input->w + 3) / 4),
+            "pixels of input", arg[RG_KINPUT_PIXELS].cp);
+    REQUIRE(check, one_pixel(&arg[RG_KINPUT_LABELS], 1) && one_pixel(&arg[RG_KINPUT_ORDER], 1),
+            "labels or order of input", 0);
+    int64_t words =
+        (int64_t)image->h * (2 + input->taps_h) + (int64_t)image->w * (2 + input->taps_w);
+    REQUIRE(check,
+            weights->layout == RG_LAYOUT_FLAT && weights->type == RG_KTYPE_U32 &&
+                weights->length == words,
+            "weights of input", (int32_t)weights->length);
+    return RG_OK;
+}
+
 static rg_status check_fins(const check *check) {
     const rg_kdesc *desc = check->desc;
-    const rg_ksite *site = &desc->site[0];
-    REQUIRE(check, desc->site_count == 1 && site->h == 1 && site->w == 1, "sites of a run",
-            desc->site_count);
     for (int32_t i = 0; i < desc->fin_count; i++) {
         const rg_kfin *fin = &desc->fin[i];
         REQUIRE(check, fin->arg >= 0 && fin->arg < desc->arg_count && desc->arg[fin->arg].read,
                 "no argument for partial result", i);
         const rg_karg *arg = &desc->arg[fin->arg];
-        bool moments = fin->kind != RG_KFIN_SUM && fin->kind != RG_KFIN_MAX;
-        bool part = arg->layout == RG_LAYOUT_PART && fits(arg->c, site->c) &&
-                    arg->stats == (moments ? 3 : 1);
-        bool weight =
-            arg->layout == RG_LAYOUT_PARTW && fin->kind == RG_KFIN_SUM && arg->length == site->c;
-        REQUIRE(check, part || weight, "partial result of other extent", i);
+        REQUIRE(check, arg->written || !desc->tail_count, "partial result of another kernel", i);
+        bool parts = arg->layout == RG_LAYOUT_PART || arg->layout == RG_LAYOUT_PARTW;
+        REQUIRE(check, parts, "partial result without parts", i);
     }
+    return RG_OK;
+}
+
+static rg_status check_vec(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    const rg_ksite *site = &desc->site[0];
+    REQUIRE(check, desc->site_count == 1 && site->h == 1 && site->w == 1, "sites of a run",
+            desc->site_count);
+    for (int32_t i = 0; i < desc->fin_count; i++)
+        REQUIRE(check, fin_fits(desc, site, &desc->fin[i]), "partial result of other extent", i);
+    return RG_OK;
+}
+
+/* ---- tails ---- */
+
+static rg_status check_tail(check *check, const rg_ksite *site) {
+    const rg_kdesc *desc = check->desc;
+    bool wgrad = desc->kind == RG_K_WGRAD;
+    REQUIRE(check, site->h == 1 && site->w == 1 && site->root == -1, "tail over no run", site->h);
+    for (int32_t i = 0; i < site->expr.count; i++) {
+        const rg_enode *node = &site->expr.node[i];
+        if (node->op != RG_EXPR_FIN || node->leaf < 0 || node->leaf >= desc->fin_count) continue;
+        const rg_karg *arg = &desc->arg[desc->fin[node->leaf].arg];
+        REQUIRE(check, (arg->layout == RG_LAYOUT_PARTW) == wgrad, "parts of a tail, node", i);
+    }
+    return check_site(check, site);
+}
+
+static rg_status check_tails(check *check) {
+    const rg_kdesc *desc = check->desc;
+    bool none = desc->kind == RG_K_VEC || desc->kind == RG_K_PACK;
+    if (desc->tail_count == 0) return RG_OK;
+    REQUIRE(check, desc->tail_count > 0 && desc->tail && !none, "tails", desc->tail_count);
+    REQUIRE(check, desc->kind != RG_K_WGRAD || desc->tail_count == 1, "tails of weights",
+            desc->tail_count);
+    REQUIRE(check, desc->counter_arg >= 0 && desc->counter_arg < desc->arg_count, "no counter",
+            desc->counter_arg);
+    const rg_karg *counter = &desc->arg[desc->counter_arg];
+    int32_t counters = desc->variant.counters ? desc->variant.counters : 1;
+    REQUIRE(check,
+            counter->layout == RG_LAYOUT_FLAT && counter->type == RG_KTYPE_U32 && counter->read &&
+                counter->written && counter->length >= counters,
+            "bad counter", desc->counter_arg);
+    check->run = true;
+    for (check->site = 0; check->site < desc->tail_count; check->site++)
+        RG_TRY(check_tail(check, &desc->tail[check->site].site));
     return RG_OK;
 }
 
@@ -305,27 +422,31 @@ static rg_status check_kind(const check *check) {
         REQUIRE(check, desc->site_count > 0 && roots_ok(desc, 0), "sites", desc->site_count);
         return RG_OK;
     case RG_K_VEC:
-        return check_fins(check);
+        return check_vec(check);
     case RG_K_PACK:
         return check_pack(check);
+    case RG_K_INPUT:
+        return check_input(check);
     }
     return refuse(check, "unknown kind", (int32_t)desc->kind);
 }
 
 rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) {
-    check check = {.ctx = ctx, .desc = desc, .site = -1};
-    REQUIRE(&check, (uint32_t)desc->kind <= RG_K_PACK, "unknown kind", (int32_t)desc->kind);
+    check check = {.ctx = ctx, .desc = desc, .site = -1, .run = desc->kind == RG_K_VEC};
+    REQUIRE(&check, (uint32_t)desc->kind <= RG_K_INPUT, "unknown kind", (int32_t)desc->kind);
     REQUIRE(&check, desc->site_count >= 0 && (desc->site || !desc->site_count), "sites",
             desc->site_count);
-    REQUIRE(&check, desc->fin_count >= 0 && (desc->kind == RG_K_VEC || !desc->fin_count),
-            "partial results", desc->fin_count);
+    bool gathers = desc->kind == RG_K_VEC || desc->tail_count > 0;
+    REQUIRE(&check, desc->fin_count >= 0 && (gathers || !desc->fin_count), "partial results",
+            desc->fin_count);
     REQUIRE(&check,
             desc->index_arg == -1 ||
                 (desc->kind == RG_K_WINDOW && desc->window == RG_KWINDOW_MAXGRAD),
             "index argument without a maximum's gradient", desc->index_arg);
     RG_TRY(check_args(&check));
+    RG_TRY(check_fins(&check));
     RG_TRY(check_kind(&check));
     for (check.site = 0; check.site < desc->site_count; check.site++)
         RG_TRY(check_site(&check, &desc->site[check.site]));
-    return RG_OK;
+    return check_tails(&check);
 }

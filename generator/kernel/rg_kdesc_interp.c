@@ -25,6 +25,11 @@ int64_t rg_karg_weight_index(const rg_karg *arg, int32_t k, int32_t r, int32_t s
 
 /* ---- leaves ---- */
 
+/* The bound of what the kernel itself has stored there. */
+static double error_of(const rg_kinterp *in, int32_t arg, int64_t index) {
+    return in->error && in->error[arg] ? in->error[arg][index] : 0;
+}
+
 static rg_kval ctrl_leaf(const rg_ctrl *ctrl, int32_t leaf) {
     double live = ctrl->live;
     if (leaf == RG_CTRL_COUNT) return (rg_kval){live, 0};
@@ -47,8 +52,8 @@ static rg_kval leaf_value(const rg_kinterp *in, const rg_ksite *site, const rg_e
     case RG_EXPR_CONST:
         return (rg_kval){node->value, fabs(node->value - (float)node->value)};
     case RG_EXPR_ARG: {
-        const rg_karg *arg = &in->desc->arg[node->leaf];
-        return (rg_kval){in->arg[node->leaf][rg_karg_index(arg, at.n, at.h, at.w, at.c)], 0};
+        int64_t index = rg_karg_index(&in->desc->arg[node->leaf], at.n, at.h, at.w, at.c);
+        return (rg_kval){in->arg[node->leaf][index], error_of(in, node->leaf, index)};
     }
     case RG_EXPR_ACC:
         return in->acc[node->leaf][pixel_of(site, at) * site->c + at.c];
@@ -147,7 +152,7 @@ static rg_status put_reduction(rg_kinterp *in, const rg_ksite *site, const rg_ko
 }
 
 static int64_t store_index(const rg_kinterp *in, const rg_kout *out, place at) {
-    if (in->desc->kind == RG_K_VEC) return at.c;
+    if (in->run) return at.c;
     return rg_karg_index(&in->desc->arg[out->arg], at.n, at.h, at.w, at.c);
 }
 
@@ -179,7 +184,7 @@ rg_status rg_kinterp_site(rg_kinterp *in, const rg_ksite *site, rg_kval *operand
     rg_kacc **acc = RG_NEW_ARRAY(in->arena, rg_kacc *, site->out_count + 1);
     if (!value || !acc) return rg_nomem(in->ctx);
     RG_TRY(new_reductions(in, site, acc));
-    int32_t images = in->desc->kind == RG_K_VEC ? 1 : in->ctrl->live;
+    int32_t images = in->run ? 1 : in->ctrl->live;
     for (int32_t n = 0; n < images; n++)
         for (int32_t h = 0; h < site->h; h++)
             for (int32_t w = 0; w < site->w; w++)
@@ -204,23 +209,27 @@ static void merge_moments(double total[3], const double part[3]) {
     total[0] = count;
 }
 
+/* Of parts that the kernel itself has left one is not empty: its bounds are carried over. */
 static rg_kval gather_moments(const rg_kinterp *in, const rg_kfin *fin, int32_t c) {
     const rg_karg *arg = &in->desc->arg[fin->arg];
     int64_t parts = (int64_t)arg->parts_per_block * in->ctrl->blocks;
-    double total[3] = {0, 0, 0}, magnitude = 0;
+    double total[3] = {0, 0, 0}, magnitude = 0, mean_own = 0, m2_own = 0;
     for (int64_t p = 0; p < parts; p++) {
-        const double *at = in->arg[fin->arg] + p * 3 * arg->cp + c;
+        int64_t first = p * 3 * arg->cp + c;
+        const double *at = in->arg[fin->arg] + first;
         const double part[3] = {at[0], at[arg->cp], at[2 * arg->cp]};
         merge_moments(total, part);
         magnitude += part[0] * fabs(part[1]);
+        mean_own += error_of(in, fin->arg, first + arg->cp);
+        m2_own += error_of(in, fin->arg, first + 2 * arg->cp);
     }
     if (fin->kind == RG_KFIN_COUNT) return (rg_kval){total[0], 0};
     double unit = (2 + rg_kval_roundings((double)parts)) * RG_UNIT;
     double mean_error = 2 * unit * (total[0] > 0 ? magnitude / total[0] : 0);
-    if (fin->kind == RG_KFIN_MEAN) return (rg_kval){total[1], mean_error};
+    if (fin->kind == RG_KFIN_MEAN) return (rg_kval){total[1], mean_error + mean_own};
     double spread = sqrt(total[0] * total[2]);
     return (rg_kval){total[2], 4 * unit * total[2] + 2 * mean_error * spread +
-                                   total[0] * mean_error * mean_error};
+                                   total[0] * mean_error * mean_error + m2_own};
 }
 
 static rg_kval gather(const rg_kinterp *in, const rg_kfin *fin, int32_t i) {
@@ -231,16 +240,16 @@ static rg_kval gather(const rg_kinterp *in, const rg_kfin *fin, int32_t i) {
     rg_kacc acc;
     rg_kacc_init(&acc);
     for (int64_t p = 0; p < parts; p++)
-        rg_kacc_add(&acc, (rg_kval){in->arg[fin->arg][p * stride + i], 0});
+        rg_kacc_add(&acc, (rg_kval){in->arg[fin->arg][p * stride + i],
+                                    error_of(in, fin->arg, p * stride + i)});
     return fin->kind == RG_KFIN_SUM ? rg_kacc_sum(&acc) : rg_kacc_max(&acc);
 }
 
 rg_status rg_kinterp_fins(rg_kinterp *in) {
-    int32_t length = in->desc->site[0].c;
     for (int32_t f = 0; f < in->desc->fin_count; f++) {
         const rg_kfin *fin = &in->desc->fin[f];
         const rg_karg *arg = &in->desc->arg[fin->arg];
-        int32_t count = arg->layout == RG_LAYOUT_PART && arg->c == 1 ? 1 : length;
+        int32_t count = arg->layout == RG_LAYOUT_PART ? arg->c : (int32_t)arg->length;
         in->fin_length[f] = count;
         in->fin[f] = RG_NEW_ARRAY(in->arena, rg_kval, count);
         if (!in->fin[f]) return rg_nomem(in->ctx);
@@ -279,6 +288,28 @@ static rg_status run_anchored(rg_kinterp *in) {
     return rg_kinterp_site(in, epilogue, NULL);
 }
 
+/* What the kernel is but for its tails. */
+static rg_status run_body(rg_kinterp *in) {
+    const rg_kdesc *desc = in->desc;
+    if (desc->kind == RG_K_PACK) return rg_kinterp_pack(in);
+    if (desc->kind == RG_K_INPUT) return rg_kinterp_input(in);
+    if (desc->kind != RG_K_MAP && desc->kind != RG_K_VEC) return run_anchored(in);
+    in->run = desc->kind == RG_K_VEC;
+    if (in->run) RG_TRY(rg_kinterp_fins(in));
+    for (int32_t i = 0; i < desc->site_count; i++)
+        RG_TRY(rg_kinterp_site(in, &desc->site[i], NULL));
+    return RG_OK;
+}
+
+static rg_status run_tails(rg_kinterp *in) {
+    if (in->desc->tail_count == 0) return RG_OK;
+    in->run = true;
+    RG_TRY(rg_kinterp_fins(in));
+    for (int32_t i = 0; i < in->desc->tail_count; i++)
+        RG_TRY(rg_kinterp_site(in, &in->desc->tail[i].site, NULL));
+    return RG_OK;
+}
+
 static rg_status run(rg_kinterp *in) {
     const rg_kdesc *desc = in->desc;
     int32_t outs = 1;
@@ -287,12 +318,8 @@ static rg_status run(rg_kinterp *in) {
     in->fin = RG_NEW_ARRAY(in->arena, rg_kval *, desc->fin_count + 1);
     in->fin_length = RG_NEW_ARRAY(in->arena, int32_t, desc->fin_count + 1);
     if (!in->row || !in->fin || !in->fin_length) return rg_nomem(in->ctx);
-    if (desc->kind == RG_K_PACK) return rg_kinterp_pack(in);
-    if (desc->kind != RG_K_MAP && desc->kind != RG_K_VEC) return run_anchored(in);
-    RG_TRY(rg_kinterp_fins(in));
-    for (int32_t i = 0; i < desc->site_count; i++)
-        RG_TRY(rg_kinterp_site(in, &desc->site[i], NULL));
-    return RG_OK;
+    RG_TRY(run_body(in));
+    return run_tails(in);
 }
 
 rg_status rg_kdesc_interpret_bound(rg_ctx *ctx, const rg_kdesc *desc, const rg_ctrl *ctrl,

@@ -48,6 +48,7 @@ typedef struct rg_kinterp {
     rg_kval **row;        /* by ROW leaf: [live][h][w] */
     rg_kval **fin;        /* by FIN leaf: [length] */
     int32_t *fin_length;  /* 1: the same for all */
+    bool run;             /* the site at hand is over a run: a VEC kernel's, or a tail */
 } rg_kinterp;
 
 /* Evaluates a site over its whole space and does its outputs. `operand`, where not NULL, receives
@@ -59,6 +60,8 @@ rg_status rg_kinterp_conv(rg_kinterp *in, rg_kval *const *operand) RG_CHECKED;
 rg_status rg_kinterp_wgrad(rg_kinterp *in, const rg_kval *x, const rg_kval *dy) RG_CHECKED;
 rg_status rg_kinterp_window(rg_kinterp *in, const rg_kval *operand) RG_CHECKED;
 rg_status rg_kinterp_pack(rg_kinterp *in) RG_CHECKED;
+/* INPUT writes image and label. */
+rg_status rg_kinterp_input(rg_kinterp *in) RG_CHECKED;
 /* Gathers every FIN leaf. */
 rg_status rg_kinterp_fins(rg_kinterp *in) RG_CHECKED;
 

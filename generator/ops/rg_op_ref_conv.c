@@ -77,7 +77,8 @@ rg_status rg_ref_fprop(const rg_ref *ref) {
     double *turned = RG_NEW_ARRAY(ref->scratch, double, rg_tensor_count(&ref->in[1]));
     if (!turned) return RG_E_NOMEM;
     for (size_t k = 0; k < filters; k++) {
-        for (size_t i = 0; i < filter; i++) turned[i * filters + k] = w[k * filter + i];
+        for (size_t i = 0; i < filter; i++)
+            turned[i * filters + k] = rg_kformat_round(ref->attr->format, w[k * filter + i]);
     }
     cv.tap_stride = (size_t)cv.c * filters;
     clear(cv.y);
@@ -87,8 +88,13 @@ rg_status rg_ref_fprop(const rg_ref *ref) {
 
 rg_status rg_ref_dgrad(const rg_ref *ref) {
     conv cv = make_conv(ref, &ref->out[0], &ref->in[1], &ref->in[0]);
+    size_t count = rg_tensor_count(&ref->in[1]);
+    double *w = RG_NEW_ARRAY(ref->scratch, double, count);
+    if (!w) return RG_E_NOMEM;
+    for (size_t i = 0; i < count; i++)
+        w[i] = rg_kformat_round(ref->attr->format, ref->in[1].data[i]);
     clear(cv.x);
-    walk(&cv, cv.x->dim[0], ref->in[1].data, dgrad_tap);
+    walk(&cv, cv.x->dim[0], w, dgrad_tap);
     return RG_OK;
 }
 

@@ -52,6 +52,24 @@ typedef struct rg_optim {
  * else 0). lr, bias corrections: CTRL leaves. */
 rg_status rg_optim_expr(const rg_optim *optim, rg_expr *expr, int32_t root[3],
                         int32_t *moments) RG_CHECKED;
+/* f16's loss scale, as PyTorch's GradScaler has it: so many good steps in a row double it, a step
+ * with a gradient that is not finite is left out and halves it. */
+#define RG_LOSS_SCALE_FIRST 65536.0
+#define RG_LOSS_SCALE_MOST  16777216.0
+#define RG_LOSS_SCALE_STEPS 2000.0
+/* Nodes: the state (scale, good steps) and the largest |gradient|, scaled and NaN where there is
+ * one, in; the next state and the factor of this step's gradients out, 1/scale or, for a step to be
+ * left out, 0. -1 when memory runs out. */
+typedef struct rg_loss_scale_nodes {
+    int32_t scale, steps, factor;
+} rg_loss_scale_nodes;
+rg_loss_scale_nodes rg_optim_loss_scale(rg_expr *expr, int32_t scale, int32_t steps,
+                                        int32_t largest);
+/* The same in double: changes the state, returns the factor. */
+typedef struct rg_loss_scaling {
+    double scale, steps;
+} rg_loss_scaling;
+double rg_loss_scaling_next(rg_loss_scaling *state, double largest);
 /* The reference: step `step` (from 1) of the optimiser in double, learning rate and corrections
  * too, on one tensor. */
 rg_status rg_optim_step(rg_ctx *ctx, const rg_optim *optim, uint64_t step, double *param,

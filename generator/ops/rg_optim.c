@@ -80,6 +80,35 @@ rg_status rg_optim_expr(const rg_optim *optim, rg_expr *expr, int32_t root[3], i
     return RG_OK;
 }
 
+/* ---- f16's loss scale ---- */
+
+rg_loss_scale_nodes rg_optim_loss_scale(rg_expr *e, int32_t scale, int32_t steps, int32_t largest) {
+    int32_t zero = rg_expr_const(e, 0), one = rg_expr_const(e, 1);
+    int32_t finite = rg_expr_binary(e, RG_EXPR_GT, rg_expr_const(e, INFINITY), largest);
+    int32_t more = rg_expr_binary(e, RG_EXPR_ADD, steps, one);
+    int32_t enough = rg_expr_binary(e, RG_EXPR_GE, more, rg_expr_const(e, RG_LOSS_SCALE_STEPS));
+    int32_t twice = mul_const(e, 2, scale), half = mul_const(e, 0.5, scale);
+    twice = rg_expr_binary(e, RG_EXPR_MIN, twice, rg_expr_const(e, RG_LOSS_SCALE_MOST));
+    half = rg_expr_binary(e, RG_EXPR_MAX, half, one);
+    int32_t grown = rg_expr_ternary(e, RG_EXPR_SELECT, enough, twice, scale);
+    int32_t counted = rg_expr_ternary(e, RG_EXPR_SELECT, enough, zero, more);
+    int32_t inverse = divide(e, one, scale);
+    return (rg_loss_scale_nodes){.scale = rg_expr_ternary(e, RG_EXPR_SELECT, finite, grown, half),
+                                 .steps = rg_expr_ternary(e, RG_EXPR_SELECT, finite, counted, zero),
+                                 .factor =
+                                     rg_expr_ternary(e, RG_EXPR_SELECT, finite, inverse, zero)};
+}
+
+double rg_loss_scaling_next(rg_loss_scaling *state, double largest) {
+    double factor = largest < INFINITY ? 1 / state->scale : 0;
+    state->steps = factor > 0 ? state->steps + 1 : 0;
+    if (factor == 0) state->scale = fmax(state->scale / 2, 1);
+    if (state->steps < RG_LOSS_SCALE_STEPS) return factor;
+    state->scale = fmin(state->scale * 2, RG_LOSS_SCALE_MOST);
+    state->steps = 0;
+    return factor;
+}
+
 /* ---- the reference ---- */
 
 typedef struct step_leaves {

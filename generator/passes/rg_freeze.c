@@ -121,18 +121,24 @@ static int32_t round_up(int32_t n, int32_t to) {
     return (n + to - 1) / to * to;
 }
 
+/* The image keeps its three channels then. Its rounding stands for it. */
+static bool only_convolutions_read(const rg_fusion *fu, rg_vid v) {
+    for (int32_t i = 0; i < fu->user_count[v]; i++) {
+        const rg_node *user = &fu->graph->node[fu->user[v][i]];
+        bool rounded = rg_fuse_is_rounding(user) && only_convolutions_read(fu, user->out[0]);
+        if (!rounded && user->op != RG_OP_CONV2D_FPROP && user->op != RG_OP_CONV2D_WGRAD)
+            return false;
+    }
+    return true;
+}
+
 int32_t rg_fuse_padded(const rg_fusion *fu, rg_vid v, int32_t vector) {
     const rg_value *value = &fu->graph->value[v];
     int32_t c = value->type.dim[3];
     if (rg_type_is_channel(value->type)) return c == 1 ? 1 : round_up(c, vector);
     if (c == 1 && (value->kind == RG_V_INPUT || fu->home[v].site == RG_SITE_MAP)) return 1;
     if (value->kind != RG_V_INPUT) return round_up(c, vector);
-    for (int32_t i = 0; i < fu->user_count[v];
-         i++) { /* the image keeps its three channels if only convolutions read it */
-        rg_op op = fu->graph->node[fu->user[v][i]].op;
-        if (op != RG_OP_CONV2D_FPROP && op != RG_OP_CONV2D_WGRAD) return round_up(c, vector);
-    }
-    return c < vector ? c : round_up(c, vector);
+    return c < vector && only_convolutions_read(fu, v) ? c : round_up(c, vector);
 }
 
 static void *grow(freezer *fz, void *old, int32_t count, int32_t *capacity, size_t size) {
@@ -183,6 +189,7 @@ static int32_t value_arg(freezer *fz, rg_vid v, bool written) {
         arg.h = type.dim[1];
         arg.w = type.dim[2];
     }
+    arg.type = fz->fu->type[v];
     arg.c = type.dim[3];
     arg.cp = rg_fuse_padded(fz->fu, v, fz->vector);
     return add_arg(fz, bind, arg);
@@ -201,15 +208,19 @@ static int32_t part_arg(freezer *fz, const rg_node *node, bool written) {
     return add_arg(fz, bind, arg);
 }
 
-/* Weights as a contraction of `outputs` x `inputs` channels reads them. */
-static int32_t weight_arg(freezer *fz, rg_vid v, bool turned, bool written) {
+/* Weights as a contraction reads them, or a gradient of theirs. A dgrad reads them turned: in f32
+ * those of a copy in which k and c have changed places, else the very weights of its fprop. */
+static int32_t weight_arg(freezer *fz, rg_vid v, bool dgrad, bool written) {
     rg_type type = fz->fu->graph->value[v].type;
+    rg_kformat format = written ? RG_KFORMAT_F32 : fz->fu->graph->format;
     rg_karg arg = {.layout = RG_LAYOUT_WEIGHT, .read = !written, .written = written};
-    arg.k = turned ? type.dim[3] : type.dim[0];
-    arg.c = turned ? type.dim[0] : type.dim[3];
+    arg.type = rg_kformat_type(format);
+    arg.turned = dgrad && format != RG_KFORMAT_F32;
+    arg.k = dgrad ? type.dim[3] : type.dim[0];
+    arg.c = dgrad ? type.dim[0] : type.dim[3];
     arg.r = type.dim[1];
     arg.s = type.dim[2];
-    arg.kp = round_up(arg.k, fz->vector);
+    arg.kp = round_up(arg.turned ? arg.c : arg.k, fz->vector);
     arg.kb = arg.kp % (2 * fz->vector) == 0 ? 2 * fz->vector : fz->vector;
     return add_arg(fz, (rg_bind){RG_BIND_VALUE, v}, arg);
 }
@@ -334,8 +345,13 @@ static rg_kgeom geometry(const rg_attr *attr, bool dgrad) {
 }
 
 static rg_kcontr contraction(int32_t site, int32_t w, const rg_attr *attr, rg_kgeom geom) {
-    return (rg_kcontr){
-        .site = site, .w_arg = w, .r = attr->r, .s = attr->s, .gh = geom, .gw = geom};
+    return (rg_kcontr){.site = site,
+                       .format = attr->format,
+                       .w_arg = w,
+                       .r = attr->r,
+                       .s = attr->s,
+                       .gh = geom,
+                       .gw = geom};
 }
 
 /* `operand`: of the anchor, or JOINED_OPERAND with its value. */

@@ -4,15 +4,6 @@
 
 /* ---- what a node is ---- */
 
-bool rg_fuse_is_channel_sum(const rg_graph *graph, const rg_node *node) {
-    if (node->op != RG_OP_REDUCE || !(node->attr.axes & RG_AXIS_N)) return false;
-    return rg_type_is_channel(graph->value[node->out[0]].type);
-}
-
-bool rg_fuse_is_row_reduce(const rg_node *node) {
-    return node->op == RG_OP_REDUCE && node->attr.axes == RG_AXIS_C;
-}
-
 static bool is_anchor(const rg_node *node) {
     return node->op != RG_OP_POINTWISE && node->op != RG_OP_REDUCE;
 }
@@ -23,7 +14,9 @@ static rg_kkind anchor_kind(rg_op op) {
 }
 
 static double bytes_of(const rg_fusion *fu, rg_vid v) {
-    return rg_fuse_is_big(fu, v) ? 4.0 * (double)rg_type_elements(fu->graph->value[v].type) : 0;
+    if (!rg_fuse_is_big(fu, v)) return 0;
+    double bytes = (double)rg_ktype_bytes(fu->type[v]);
+    return bytes * (double)rg_type_elements(fu->graph->value[v].type);
 }
 
 /* ---- set-up ---- */
@@ -89,25 +82,9 @@ static rg_status index_users(rg_ctx *ctx, rg_fusion *fu) {
 
 /* ---- contractions that share an accumulator ---- */
 
-/* Is the node just the sum of its two inputs? */
-static bool is_sum_of_two(const rg_node *node) {
-    if (node->op != RG_OP_POINTWISE || node->in_count != 2 || node->in[0] == node->in[1])
-        return false;
-    const rg_expr *expr = &node->attr.expr;
-    const rg_enode *root = &expr->node[node->attr.root];
-    return root->op == RG_EXPR_ADD && expr->node[root->a].op == RG_EXPR_ARG &&
-           expr->node[root->b].op == RG_EXPR_ARG;
-}
-
-/* A contraction that only the sum reads. One that Winograd can do is left alone: it gains more
- * there than by an addition saved. */
+/* Does the sum alone read it? */
 static bool can_join(const rg_fusion *fu, rg_vid v) {
-    const rg_node *node = rg_fuse_def(fu, v);
-    if (!node || fu->user_count[v] != 1 || fu->is_result[v]) return false;
-    if (node->op != RG_OP_CONV2D_FPROP && node->op != RG_OP_CONV2D_DGRAD) return false;
-    const rg_attr *attr = &node->attr;
-    bool winograd = attr->r == 3 && attr->s == 3 && attr->stride == 1 && attr->dilation == 1;
-    return !winograd && fu->joins[fu->graph->value[v].def] < 0;
+    return fu->user_count[v] == 1 && !fu->is_result[v] && fu->joins[fu->graph->value[v].def] < 0;
 }
 
 static void find_joins(rg_fusion *fu) {
@@ -115,14 +92,10 @@ static void find_joins(rg_fusion *fu) {
     for (rg_nid n = 0; n < g->node_count; n++) fu->joins[n] = -1;
     for (rg_nid n = 0; n < g->node_count; n++) {
         const rg_node *node = &g->node[n];
-        if (!is_sum_of_two(node) || !can_join(fu, node->in[0]) || !can_join(fu, node->in[1]))
-            continue;
-        rg_type type = g->value[node->out[0]].type; /* a sum that repeats one of them is none */
-        if (!rg_type_equal(g->value[node->in[0]].type, type) ||
-            !rg_type_equal(g->value[node->in[1]].type, type))
+        if (!rg_fuse_adds_contractions(g, node) || !can_join(fu, node->in[0]) ||
+            !can_join(fu, node->in[1]))
             continue;
         rg_nid a = g->value[node->in[0]].def, b = g->value[node->in[1]].def;
-        if (g->node[a].op != g->node[b].op) continue;
         bool swap = g->node[a].attr.r * g->node[a].attr.s < g->node[b].attr.r * g->node[b].attr.s;
         fu->joins[swap ? a : b] = swap ? b : a; /* the smaller filter adds to the larger */
     }
@@ -130,7 +103,7 @@ static void find_joins(rg_fusion *fu) {
 
 /* The group in whose accumulator the two inputs of this sum already are added; -1: none. */
 static int32_t joined_group(const rg_fusion *fu, const rg_node *node) {
-    if (!is_sum_of_two(node)) return -1;
+    if (!rg_fuse_is_sum_of_two(node)) return -1;
     int32_t a = fu->home[node->in[0]].group, b = fu->home[node->in[1]].group;
     return a >= 0 && a == b && fu->group[a].joined >= 0 ? a : -1;
 }
@@ -384,10 +357,19 @@ static const char *must_store(const rg_fusion *fu, rg_vid v) {
     return NULL;
 }
 
+/* What is rounded to 16 bits on its way to another anchor's epilogue is not wanted there in f32. */
 static bool rides_into_one(const rg_fusion *fu, rg_vid v) {
     if (fu->user_count[v] != 1) return false;
+    if (fu->type[v] != RG_KTYPE_F32 && rg_fuse_rounds_root(rg_fuse_def(fu, v))) return false;
     rg_op op = fu->graph->node[fu->user[v][0]].op;
     return op == RG_OP_POINTWISE || op == RG_OP_REDUCE;
+}
+
+/* An input is read as it came: its layout is made for that. */
+static bool is_rounded_input(const rg_fusion *fu, rg_vid v) {
+    const rg_node *node = rg_fuse_def(fu, v);
+    return rg_fuse_is_rounding(node) && fu->graph->value[node->in[0]].kind == RG_V_INPUT &&
+           !fu->is_result[v];
 }
 
 typedef struct host {
@@ -407,6 +389,15 @@ static rg_status find_host(rg_fuse_state *st, rg_vid v, host *found) {
     return RG_OK;
 }
 
+/* Would `leaf` be stored by group g for the sake of v alone? The result of the anchor; where v
+ * takes 16 bits, also what is f32 of two contractions in one accumulator. */
+static bool is_raw(const rg_fusion *fu, rg_vid v, rg_vid leaf, int32_t g) {
+    const rg_home *home = &fu->home[leaf];
+    if (home->group != g) return false;
+    bool sum = home->site == RG_SITE_EPILOGUE && joined_group(fu, rg_fuse_def(fu, leaf)) == g;
+    return home->site == RG_SITE_ANCHOR || (sum && fu->type[v] != RG_KTYPE_F32);
+}
+
 /* Fills in both costs of v, per image. A write counts twice: the cache line is read before it is
  * written. */
 static rg_status weigh(rg_fuse_state *st, rg_vid v, const host *found) {
@@ -420,8 +411,7 @@ static rg_status weigh(rg_fuse_state *st, rg_vid v, const host *found) {
     double size = bytes_of(fu, v), leaves = 0, arithmetic = tree_cost(fu, v), raw = 0;
     for (int32_t i = 0; i < own.count; i++) {
         leaves += bytes_of(fu, own.at[i]);
-        bool mine =
-            fu->home[own.at[i]].group == found->group && fu->home[own.at[i]].site == RG_SITE_ANCHOR;
+        bool mine = is_raw(fu, v, own.at[i], found->group);
         if (found->site == RG_SITE_EPILOGUE && mine) raw += 2 * bytes_of(fu, own.at[i]);
     }
     home->store_cost = 2 * size + (found->site == RG_SITE_EPILOGUE ? 0 : leaves + arithmetic);
@@ -458,6 +448,10 @@ static rg_status place_pointwise(rg_fuse_state *st, rg_vid v) {
     if (sum >= 0) {
         host there = {RG_SITE_EPILOGUE, sum};
         return settle(st, v, &there, "two contractions in one accumulator");
+    }
+    if (is_rounded_input(fu, v)) {
+        home->why = "the program's input, rounded where it is read";
+        return RG_OK;
     }
     const char *must = must_store(fu, v);
     if (!must && rides_into_one(fu, v)) {
@@ -533,6 +527,7 @@ rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) {
     if (!fu) return rg_nomem(ctx);
     fu->graph = graph;
     RG_TRY(index_users(ctx, fu));
+    RG_TRY(rg_fuse_find_types(ctx, fu));
     RG_TRY(make_anchor_groups(ctx, fu));
     rg_fuse_state st = {.ctx = ctx, .fu = fu};
     st.leaves.at = RG_NEW_ARRAY(ctx->arena, rg_vid, graph->value_count + 1);

@@ -65,6 +65,7 @@ typedef struct rg_fusion {
     rg_fuse_marks *marks;
     rg_nid *joins;   /* by node: the contraction into whose accumulator it adds; -1: its own */
     bool *is_result; /* by value */
+    rg_ktype *type;  /* by value: how it is kept where it is stored */
 } rg_fusion;
 
 rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) RG_CHECKED;
@@ -73,6 +74,9 @@ rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) RG_CHE
 bool rg_fuse_is_channel_sum(const rg_graph *graph,
                             const rg_node *node); /* REDUCE over N (H, W): leaves partial sums */
 bool rg_fuse_is_row_reduce(const rg_node *node);  /* REDUCE over C alone */
+/* POINTWISE: the sum of two contractions that can have one accumulator, if it alone reads them. */
+bool rg_fuse_adds_contractions(const rg_graph *graph, const rg_node *node);
+bool rg_fuse_is_rounding(const rg_node *node); /* POINTWISE: its input rounded, no more */
 
 /* A group's kernel: the description without variant, and the value behind each argument. */
 typedef enum rg_bind_kind { RG_BIND_VALUE, RG_BIND_PART } rg_bind_kind;

@@ -75,7 +75,8 @@ void rg_fuse_explain(rg_text *text, const rg_fusion *fu, int32_t n) {
         double size = rg_type_is_channel(fu->graph->value[v].type) ||
                               fu->graph->value[v].type.cls == RG_T_WEIGHT
                           ? 0
-                          : 4.0 * (double)rg_type_elements(fu->graph->value[v].type) * n;
+                          : (double)rg_ktype_bytes(fu->type[v]) *
+                                (double)rg_type_elements(fu->graph->value[v].type) * n;
         /* unfused, each value is written once and read by each user */
         double gain = home->demanded ? 0 : size * (1 + fu->user_count[v]);
         saved += gain;

@@ -1,4 +1,4 @@
-/* Inside fuse: what a value's tree reads, and which groups something needs. */
+/* Inside fuse: what a node is, what a value's tree reads, and which groups something needs. */
 #ifndef RG_FUSE_REACH_H
 #define RG_FUSE_REACH_H
 
@@ -28,6 +28,13 @@ static inline const rg_node *rg_fuse_def(const rg_fusion *fu, rg_vid v) {
     rg_nid n = fu->graph->value[v].def;
     return n < 0 ? NULL : &fu->graph->node[n];
 }
+
+/* POINTWISE: is its root a rounding? */
+bool rg_fuse_rounds_root(const rg_node *node);
+/* Is the node just the sum of its two inputs? */
+bool rg_fuse_is_sum_of_two(const rg_node *node);
+/* Fills in fu->type. */
+rg_status rg_fuse_find_types(rg_ctx *ctx, rg_fusion *fu) RG_CHECKED;
 
 static inline bool rg_fuse_is_big(const rg_fusion *fu, rg_vid v) {
     return !rg_type_is_channel(fu->graph->value[v].type);

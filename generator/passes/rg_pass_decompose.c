@@ -259,8 +259,11 @@ static rg_status loss_grad(rg_rewrite *rw, const rg_node *node) {
                                      constant(&t, 1 - smoothing + even), constant(&t, even));
     int32_t inv = rg_expr_leaf(&t.expr, RG_EXPR_CTRL, RG_CTRL_INV_COUNT);
     int32_t root = bin(&t, RG_EXPR_MUL, bin(&t, RG_EXPR_SUB, p, target), inv);
-    rw->map[node->out[0]] = finish(rw, &t, root, s.wide, node, "dlogits");
-    return rw->map[node->out[0]] < 0 ? rg_nomem(rw->ctx) : RG_OK;
+    rg_vid dlogits = finish(rw, &t, root, s.wide, node, "dlogits");
+    rw->map[node->out[0]] = dlogits;
+    if (dlogits < 0) return rg_nomem(rw->ctx);
+    rw->to->node[rw->to->value[dlogits].def].attr.seed = true;
+    return RG_OK;
 }
 
 static rg_status batch_norm_eval(rg_rewrite *rw, const rg_node *node) {

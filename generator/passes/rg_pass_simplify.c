@@ -17,8 +17,9 @@ static bool same_expr(const rg_expr *a, const rg_expr *b) {
 
 static bool same_attr(const rg_attr *a, const rg_attr *b) {
     return a->r == b->r && a->s == b->s && a->stride == b->stride && a->pad == b->pad &&
-           a->dilation == b->dilation && a->root == b->root && a->reduce == b->reduce &&
-           a->axes == b->axes && memcmp(&a->eps, &b->eps, sizeof a->eps) == 0 &&
+           a->dilation == b->dilation && a->format == b->format && a->root == b->root &&
+           a->seed == b->seed && a->reduce == b->reduce && a->axes == b->axes &&
+           memcmp(&a->eps, &b->eps, sizeof a->eps) == 0 &&
            memcmp(&a->momentum, &b->momentum, sizeof a->momentum) == 0 &&
            memcmp(&a->smoothing, &b->smoothing, sizeof a->smoothing) == 0 &&
            same_expr(&a->expr, &b->expr);

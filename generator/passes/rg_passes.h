@@ -26,6 +26,18 @@ rg_status rg_pass_fold(rg_ctx *ctx, const rg_graph *in, rg_graph **out) RG_CHECK
 /* Common subexpressions, then what no result needs. */
 rg_status rg_pass_simplify(rg_ctx *ctx, const rg_graph *in, rg_graph **out) RG_CHECKED;
 
+/* Rounds values to numbers of the graph's format (rg_graph.format), each once, where it is made,
+ * and gives contractions that format. f16: the gradient of the loss is multiplied by the leaf
+ * RG_LOSS_SCALE, and so are all gradients then. f32: a copy. */
+rg_status rg_pass_precision(rg_ctx *ctx, const rg_graph *in, rg_graph **out) RG_CHECKED;
+#define RG_LOSS_SCALE "loss_scale"
+/* By value: is it a number of the graph's format, as its tree shows? (f32: none.) Owner: ctx's
+ * arena. */
+rg_status rg_precision_analyse(rg_ctx *ctx, const rg_graph *graph, bool **exact) RG_CHECKED;
+/* Every operand of a contraction is a number of the graph's format; nothing is rounded twice.
+ * RG_E_INTERNAL with one line otherwise. */
+rg_status rg_precision_check(rg_ctx *ctx, const rg_graph *graph) RG_CHECKED;
+
 /* ---- for passes ---- */
 
 /* A graph under construction and the map from old values to new. */

@@ -5,6 +5,7 @@ rg_status rg_rewrite_begin(rg_rewrite *rw, rg_ctx *ctx, const rg_graph *from, co
     rw->to = rg_graph_new(ctx->arena, name);
     rw->map = RG_NEW_ARRAY(ctx->arena, rg_vid, from->value_count + 1);
     if (!rw->to || !rw->map) return rg_nomem(ctx);
+    rw->to->format = from->format;
     for (int32_t i = 0; i < from->param_count; i++)
         if (rg_graph_add_param(rw->to, &from->param[i]) < 0) return rg_nomem(ctx);
     for (rg_vid v = 0; v < from->value_count; v++) {

@@ -140,6 +140,7 @@ rg_status rg_assemble(rg_planner *pl) {
     plan->buffer_count = (uint32_t)out->buffer_count;
     plan->text_bytes = (uint32_t)as.text.length;
     plan->io = pl->io;
+    plan->set = pl->set;
     if (status == RG_OK) {
         plan->text = as.text.failed ? NULL : rg_arena_copy(arena, as.text.data, as.text.length);
         if (!plan->text) status = rg_nomem(pl->ctx);
@@ -160,6 +161,8 @@ rg_status rg_planner_run(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target, rg_p
             RG_TRY(rg_fuse(ctx, planned->program[p].graph, &planned->program[p].fusion));
     RG_TRY(rg_buffers_init(&pl));
     RG_TRY(rg_expand(&pl));
+    RG_TRY(rg_schedule_needs(&pl));
+    if (strcmp(target->name, "cuda") == 0) RG_TRY(rg_tails(&pl));
     RG_TRY(rg_schedule(&pl));
     RG_TRY(rg_plan_verify(&pl));
     return rg_assemble(&pl);

@@ -39,6 +39,54 @@ static rg_pbuffer param_form(const rg_param *param, rg_plan_arena arena, uint32_
     return buffer;
 }
 
+/* The copy of all parameters, and each parameter's part of it: at the beginning of its arena. */
+static rg_status make_copies(rg_planner *pl) {
+    rg_kformat format = pl->target->precision;
+    pl->copy = UINT32_MAX;
+    if (format == RG_KFORMAT_F32) return RG_OK;
+    pl->copy_buffer = RG_NEW_ARRAY(pl->ctx->arena, uint32_t, pl->table->param_count + 1);
+    if (!pl->copy_buffer) return rg_nomem(pl->ctx);
+    for (int32_t i = -1; i < pl->table->param_count; i++) {
+        rg_pbuffer copy = pl->out->buffer[i < 0 ? pl->flat[0] : pl->param_buffer[i]];
+        if (copy.arena != RG_ARENA_PARAM) continue;
+        copy.name = rg_arena_printf(pl->ctx->arena, "%s.%s", copy.name, rg_kformat_name(format));
+        copy.arena = RG_ARENA_DERIVED;
+        copy.layout = RG_PL_RAW;
+        copy.type = rg_kformat_type(format);
+        copy.offset = copy.offset / 4 * (uint64_t)rg_ktype_bytes(copy.type);
+        copy.placed = true;
+        uint32_t *at = i < 0 ? &pl->copy : &pl->copy_buffer[i];
+        *at = copy.name ? rg_buffers_add(pl, &copy) : UINT32_MAX;
+        if (*at == UINT32_MAX) return rg_nomem(pl->ctx);
+    }
+    return RG_OK;
+}
+
+/* The state of f16's loss scaling lies behind the statistics: a line each. */
+static rg_status make_loss_scale(rg_planner *pl, uint64_t offset) {
+    uint32_t *const at[3] = {&pl->loss_scale.scale, &pl->loss_scale.steps, &pl->loss_scale.factor};
+    static const char *const names[3] = {"loss scale", "loss scale: steps", "loss scale: factor"};
+    for (int i = 0; i < 3; i++) {
+        *at[i] = UINT32_MAX;
+        if (pl->target->precision != RG_KFORMAT_F16 || !pl->out->program[RG_PP_GRAD].graph)
+            continue;
+        rg_pbuffer one = {.name = names[i], .arena = RG_ARENA_STATE, .layout = RG_PL_VEC};
+        one.program = -1;
+        one.dim[0] = one.dim[1] = one.cp = 1;
+        one.elements = 1;
+        one.offset = offset + (uint64_t)i * 64;
+        *at[i] = rg_buffers_add(pl, &one);
+        if (*at[i] == UINT32_MAX) return rg_nomem(pl->ctx);
+    }
+    return RG_OK;
+}
+
+/* From one parameter to the next: whole lines in the arena, and in its copy in 16 bits too. */
+static uint64_t padded_bytes(const rg_planner *pl, const rg_pbuffer *buffer) {
+    int64_t line = 64 * (4 / rg_ktype_bytes(rg_kformat_type(pl->target->precision)));
+    return (uint64_t)((buffer->elements * 4 + line - 1) / line * line);
+}
+
 static rg_status make_params(rg_planner *pl) {
     const rg_graph *table = pl->table;
     size_t rows = (size_t)table->param_count + 1;
@@ -51,7 +99,7 @@ static rg_status make_params(rg_planner *pl) {
         rg_plan_arena arena = trained ? RG_ARENA_PARAM : RG_ARENA_STATE;
         rg_pbuffer buffer = param_form(&table->param[i], arena, (uint32_t)pl->target->vector);
         buffer.offset = offset[!trained];
-        offset[!trained] += (uint64_t)(buffer.elements * 4 + 63) / 64 * 64;
+        offset[!trained] += padded_bytes(pl, &buffer);
         pl->param_buffer[i] = rg_buffers_add(pl, &buffer);
         buffer.arena = RG_ARENA_GRAD;
         pl->grad_buffer[i] = trained ? rg_buffers_add(pl, &buffer) : UINT32_MAX;
@@ -66,7 +114,8 @@ static rg_status make_params(rg_planner *pl) {
         pl->flat[i] = rg_buffers_add(pl, &all);
         if (pl->flat[i] == UINT32_MAX) return rg_nomem(pl->ctx);
     }
-    return RG_OK;
+    RG_TRY(make_copies(pl));
+    return make_loss_scale(pl, offset[1]);
 }
 
 static int32_t blocks_of(int32_t batch) {
@@ -107,6 +156,10 @@ static rg_status make_leaves(rg_planner *pl, rg_plan_program_id p) {
         if (value->kind == RG_V_PARAM || value->kind == RG_V_STATE)
             *slot = pl->param_buffer[value->param];
         if (value->kind != RG_V_INPUT) continue;
+        if (strcmp(value->name, RG_LOSS_SCALE) == 0) {
+            *slot = pl->loss_scale.scale;
+            continue;
+        }
         bool label = strcmp(value->name, "label") == 0;
         uint32_t *shared = label ? &pl->io.label : &pl->io.image;
         uint32_t cp = (uint32_t)rg_fuse_padded(fusion, v, pl->target->vector);

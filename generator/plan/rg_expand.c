@@ -8,7 +8,7 @@ static int32_t blocks_of(int32_t batch) {
     return batch > 0 ? (batch + RG_BLOCK - 1) / RG_BLOCK : 1;
 }
 
-static rg_launch *add_launch(rg_planner *pl) {
+rg_launch *rg_expand_add(rg_planner *pl) {
     rg_planned *out = pl->out;
     if (out->launch_count == out->launch_capacity) {
         int32_t capacity = out->launch_capacity ? out->launch_capacity * 2 : 256;
@@ -23,8 +23,7 @@ static rg_launch *add_launch(rg_planner *pl) {
     return launch;
 }
 
-/* Takes the cheapest candidate. */
-static rg_status select_variant(rg_planner *pl, rg_launch *launch) {
+rg_status rg_expand_select(rg_planner *pl, rg_launch *launch) {
     RG_TRY(rg_tpl_candidates(pl->ctx, pl->tpl, &launch->desc, launch->dgrad, &launch->candidate,
                              &launch->candidate_count));
     launch->desc.variant = launch->candidate[0].variant;
@@ -76,7 +75,7 @@ static rg_status add_pack(rg_planner *pl, rg_plan_program_id program, rg_kpack p
         if (old->program == program && old->desc.kind == RG_K_PACK && old->buffer[1] == derived)
             return RG_OK;
     }
-    rg_launch *launch = add_launch(pl);
+    rg_launch *launch = rg_expand_add(pl);
     if (!launch) return rg_nomem(pl->ctx);
     launch->program = program;
     launch->label = pl->out->buffer[master].name;
@@ -95,7 +94,7 @@ static rg_status add_pack(rg_planner *pl, rg_plan_program_id program, rg_kpack p
     launch->desc.arg[1].written = true;
     launch->buffer[0] = master;
     launch->buffer[1] = derived;
-    return select_variant(pl, launch);
+    return rg_expand_select(pl, launch);
 }
 
 static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *form,
@@ -115,6 +114,25 @@ static rg_status derived_buffer(rg_planner *pl, uint32_t master, const char *for
     return *buffer == UINT32_MAX ? rg_nomem(pl->ctx) : RG_OK;
 }
 
+/* In another format than f32 weights are read from the copy of all parameters, and turned ones by
+ * other indices. */
+static rg_status bind_copy(rg_planner *pl, rg_launch *launch, int32_t w) {
+    if (strcmp(launch->candidate[0].weights, "master") != 0)
+        return rg_fail(pl->ctx, RG_E_INTERNAL, "kernel '%s': variant %s wants weights of form %s",
+                       launch->desc.name, launch->desc.variant.name, launch->candidate[0].weights);
+    int32_t row = 0;
+    while (pl->param_buffer[row] != launch->buffer[w]) row++;
+    launch->buffer[w] = pl->copy_buffer[row];
+    return RG_OK;
+}
+
+/* A dgrad reads its fprop's weights as they are: its own k and c stand in each other's place. */
+static void read_turned(rg_karg *arg, const rg_pbuffer *master) {
+    arg->turned = true;
+    arg->kp = (int32_t)master->cp;
+    arg->kb = (int32_t)master->kb;
+}
+
 /* Points a convolution's weight argument at the form that its variant wants, and has that form
  * made. */
 static rg_status bind_weights(rg_planner *pl, int32_t index, int32_t w) {
@@ -131,7 +149,11 @@ static rg_status bind_weights(rg_planner *pl, int32_t index, int32_t w) {
                     .kb = (int32_t)mb->kb};
     rg_karg *arg = &launch->desc.arg[w];
     rg_kpack pack;
-    if (strcmp(pick->weights, "master") == 0) return RG_OK;
+    if (pl->copy != UINT32_MAX) return bind_copy(pl, launch, w);
+    if (strcmp(pick->weights, "master") == 0) {
+        if (launch->dgrad) read_turned(arg, mb);
+        return RG_OK;
+    }
     if (strcmp(pick->weights, "turn") == 0)
         pack = RG_KPACK_TURN;
     else
@@ -157,7 +179,7 @@ static rg_status bind_weights(rg_planner *pl, int32_t index, int32_t w) {
 
 /* ---- finishing stage of a split weight gradient ---- */
 
-static rg_status one_site(rg_planner *pl, rg_kdesc *desc, int64_t length) {
+rg_status rg_expand_site(rg_planner *pl, rg_kdesc *desc, int64_t length) {
     if (length > INT32_MAX)
         return rg_fail(pl->ctx, RG_E_LIMIT, "%lld elements in one buffer: too many",
                        (long long)length);
@@ -171,7 +193,7 @@ static rg_status one_site(rg_planner *pl, rg_kdesc *desc, int64_t length) {
 
 static rg_status add_finish(rg_planner *pl, int32_t producer, const rg_karg *part,
                             uint32_t part_buffer, uint32_t dw) {
-    rg_launch *launch = add_launch(pl);
+    rg_launch *launch = rg_expand_add(pl);
     if (!launch) return rg_nomem(pl->ctx);
     const rg_launch *from = &pl->out->launch[producer];
     launch->program = from->program;
@@ -195,13 +217,13 @@ static rg_status add_finish(rg_planner *pl, int32_t producer, const rg_karg *par
     launch->buffer[1] = dw;
     launch->need[0] = producer;
     launch->need_count = 1;
-    RG_TRY(one_site(pl, &launch->desc, part->length));
+    RG_TRY(rg_expand_site(pl, &launch->desc, part->length));
     rg_ksite *site = launch->desc.site;
     site->out = RG_NEW_ARRAY(pl->ctx->arena, rg_kout, 1);
     if (!site->out) return rg_nomem(pl->ctx);
     site->out_count = 1;
     site->out[0] = (rg_kout){RG_KOUT_STORE, rg_expr_leaf(&site->expr, RG_EXPR_FIN, 0), 1, 0, -1};
-    return select_variant(pl, launch);
+    return rg_expand_select(pl, launch);
 }
 
 static rg_status split_wgrad(rg_planner *pl, int32_t index) {
@@ -266,7 +288,7 @@ static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g) {
     const rg_fusion *fusion = pl->out->program[p].fusion;
     rg_frozen frozen;
     RG_TRY(rg_freeze(pl->ctx, fusion, g, pl->target->vector, &frozen));
-    rg_launch *launch = add_launch(pl);
+    rg_launch *launch = rg_expand_add(pl);
     if (!launch) return rg_nomem(pl->ctx);
     int32_t index = pl->out->launch_count - 1;
     bool derived = is_derived(pl, p, g);
@@ -277,7 +299,7 @@ static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g) {
     launch->dgrad = frozen.dgrad;
     launch->blocks = blocks_of(pl->out->program[p].batch);
     if (!derived) learn_parts(pl, launch, &frozen);
-    RG_TRY(select_variant(pl, launch));
+    RG_TRY(rg_expand_select(pl, launch));
     tell_parts(launch);
     RG_TRY(bind_all(pl, launch, p, &frozen));
     int32_t contractions = launch->desc.kind == RG_K_CONV ? launch->desc.contr_count : 0;
@@ -296,47 +318,12 @@ static rg_status expand_program(rg_planner *pl, rg_plan_program_id p) {
     return RG_OK;
 }
 
-/* ---- the optimiser: one launch over the arenas ---- */
-
-static rg_status add_optimiser(rg_planner *pl) {
-    rg_launch *launch = add_launch(pl);
-    if (!launch) return rg_nomem(pl->ctx);
-    launch->program = RG_PP_UPDATE;
-    launch->label = "optimiser";
-    launch->blocks = 1;
-    launch->desc = (rg_kdesc){.kind = RG_K_VEC, .index_arg = -1};
-    strcpy(launch->desc.name, pl->out->optim.kind == RG_OPTIM_ADAM ? "adam" : "sgd");
-    launch->desc.arg = RG_NEW_ARRAY(pl->ctx->arena, rg_karg, 8);
-    launch->buffer = RG_NEW_ARRAY(pl->ctx->arena, uint32_t, 8);
-    if (!launch->desc.arg || !launch->buffer) return rg_nomem(pl->ctx);
-    int64_t length = pl->out->buffer[pl->flat[0]].elements;
-    RG_TRY(one_site(pl, &launch->desc, length));
-    rg_ksite *site = launch->desc.site;
-    int32_t root[3], moments;
-    if (rg_optim_expr(&pl->out->optim, &site->expr, root, &moments) != RG_OK)
-        return rg_nomem(pl->ctx);
-    site->out = RG_NEW_ARRAY(pl->ctx->arena, rg_kout, 3);
-    if (!site->out) return rg_nomem(pl->ctx);
-    for (int32_t i = 0; i < 2 + moments; i++) {
-        launch->desc.arg[i] = (rg_karg){.layout = RG_LAYOUT_FLAT, .read = true, .length = length};
-        launch->buffer[i] = pl->flat[i];
-    }
-    launch->desc.arg_count = 2 + moments;
-    for (int32_t i = 0; i < 1 + moments; i++) {
-        int32_t at = launch->desc.arg_count++;
-        launch->desc.arg[at] =
-            (rg_karg){.layout = RG_LAYOUT_FLAT, .written = true, .length = length};
-        launch->buffer[at] = pl->flat[i == 0 ? 0 : i + 1];
-        site->out[site->out_count++] = (rg_kout){RG_KOUT_STORE, root[i], at, 0, -1};
-    }
-    return select_variant(pl, launch);
-}
-
 rg_status rg_expand(rg_planner *pl) {
     static const rg_plan_program_id programs[] = {RG_PP_GRAD, RG_PP_EVAL, RG_PP_PREDICT};
-    if (pl->out->program[RG_PP_GRAD].graph) RG_TRY(add_optimiser(pl));
+    RG_TRY(rg_update_expand(pl));
     for (size_t i = 0; i < sizeof programs / sizeof *programs; i++)
         if (pl->out->program[programs[i]].graph) RG_TRY(expand_program(pl, programs[i]));
+    RG_TRY(rg_input_expand(pl));
     for (int32_t i = 0; i < pl->out->launch_count; i++) {
         rg_launch *launch = &pl->out->launch[i];
         RG_TRY(rg_kdesc_check(pl->ctx, &launch->desc));

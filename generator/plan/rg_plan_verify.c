@@ -90,7 +90,23 @@ static rg_status check_first_dgrad(rg_planner *pl) {
     return RG_OK;
 }
 
+/* Graphs and kernels are of one format: the target's. */
+static rg_status check_precision(rg_planner *pl) {
+    for (int p = 0; p < RG_PP_COUNT; p++)
+        if (pl->out->program[p].graph)
+            RG_TRY(rg_precision_check(pl->ctx, pl->out->program[p].graph));
+    for (int32_t i = 0; i < pl->out->launch_count; i++) {
+        const rg_kdesc *desc = &pl->out->launch[i].desc;
+        bool contracts = desc->kind == RG_K_CONV || desc->kind == RG_K_WGRAD;
+        if (contracts && desc->contr[0].format != pl->target->precision)
+            return rg_fail(pl->ctx, RG_E_INTERNAL, "plan: kernel %s computes in %s",
+                           pl->out->launch[i].name.symbol, rg_kformat_name(desc->contr[0].format));
+    }
+    return RG_OK;
+}
+
 rg_status rg_plan_verify(rg_planner *pl) {
+    RG_TRY(check_precision(pl));
     for (int32_t i = 0; i < pl->out->launch_count; i++)
         RG_TRY(check_launch(pl, &pl->out->launch[i]));
     RG_TRY(check_overlaps(pl));

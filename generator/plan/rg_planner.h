@@ -15,6 +15,7 @@ typedef struct rg_pbuffer {
     rg_ktype type;
     int64_t elements;    /* at the largest batch of its program */
     uint64_t offset;     /* bytes */
+    bool placed;         /* IO, DERIVED: its offset is given */
     int32_t program;     /* WORK: whose; else -1 */
     int32_t first, last; /* WORK: phases of that program in which it holds something */
 } rg_pbuffer;
@@ -76,9 +77,15 @@ typedef struct rg_planner {
     uint32_t *param_buffer;              /* by row of the graph's table: PARAM or STATE buffer */
     uint32_t *grad_buffer;               /* by row: GRAD buffer, UINT32_MAX for states */
     uint32_t flat[4];                    /* whole arenas PARAM, GRAD, MOMENT1, MOMENT2 as runs */
+    uint32_t copy;         /* all parameters in the target's format; UINT32_MAX: f32 */
+    uint32_t *copy_buffer; /* by row: its part of that; UINT32_MAX for states */
+    struct {
+        uint32_t scale, steps, factor; /* f16: one number each, in STATE; UINT32_MAX: none */
+    } loss_scale;
     uint32_t *value_buffer[RG_PP_COUNT]; /* by value of the program; UINT32_MAX: none yet */
     uint32_t *part_buffer[RG_PP_COUNT];  /* by value: partial sums */
     rg_plan_io io;
+    rg_plan_set set;
 } rg_planner;
 
 rg_status rg_buffers_init(rg_planner *pl) RG_CHECKED;
@@ -91,6 +98,20 @@ uint32_t rg_buffers_add(rg_planner *pl, const rg_pbuffer *buffer) RG_CHECKED;
 
 /* Launches of all programs: groups, derived weights, finishing stages, the optimiser. */
 rg_status rg_expand(rg_planner *pl) RG_CHECKED;
+/* Its parts: an empty launch (NULL when memory runs out), the cheapest variant for it, the one site
+ * of a run. */
+rg_launch *rg_expand_add(rg_planner *pl);
+rg_status rg_expand_select(rg_planner *pl, rg_launch *launch) RG_CHECKED;
+rg_status rg_expand_site(rg_planner *pl, rg_kdesc *desc, int64_t length) RG_CHECKED;
+/* Launches over whole arenas: the optimiser (the first of all), copies of the parameters, the loss
+ * scale. */
+rg_status rg_update_expand(rg_planner *pl) RG_CHECKED;
+/* The program `input`, where the target has one and the data set's images are known. */
+rg_status rg_input_expand(rg_planner *pl) RG_CHECKED;
+/* Which launches each must wait for. */
+rg_status rg_schedule_needs(rg_planner *pl) RG_CHECKED;
+/* Target cuda: VEC launches that gather the parts of one launch become its tails. */
+rg_status rg_tails(rg_planner *pl) RG_CHECKED;
 /* Order, phases, liveness, offsets. */
 rg_status rg_schedule(rg_planner *pl) RG_CHECKED;
 /* The tables of the plan. */

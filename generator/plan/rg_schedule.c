@@ -222,15 +222,20 @@ static void place_rest(rg_planner *pl) {
     for (int32_t b = 0; b < out->buffer_count; b++) {
         rg_pbuffer *buffer = &out->buffer[b];
         uint64_t *end = &out->plan.arena_bytes[buffer->arena];
-        if (buffer->arena == RG_ARENA_IO || buffer->arena == RG_ARENA_DERIVED)
-            buffer->offset = *end;
+        bool here = buffer->arena == RG_ARENA_IO || buffer->arena == RG_ARENA_DERIVED ||
+                    buffer->arena == RG_ARENA_DATA;
+        if (here && !buffer->placed) buffer->offset = *end;
         if (buffer->arena != RG_ARENA_WORK && buffer->offset + bytes_of(buffer) > *end)
             *end = buffer->offset + bytes_of(buffer);
     }
 }
 
-rg_status rg_schedule(rg_planner *pl) {
+rg_status rg_schedule_needs(rg_planner *pl) {
     for (int32_t i = 0; i < pl->out->launch_count; i++) RG_TRY(find_needs(pl, i));
+    return RG_OK;
+}
+
+rg_status rg_schedule(rg_planner *pl) {
     RG_TRY(order_all(pl));
     find_lives(pl);
     RG_TRY(place_work(pl));

@@ -148,6 +148,13 @@ rg_status rg_tpl_push_desc(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool 
     return rg_lua_call(ctx, tpl->lua, 0, 1);
 }
 
+static rg_status take_text(rg_ctx *ctx, lua_State *state, rg_text *out) {
+    size_t length;
+    const char *text = lua_tolstring(state, -1, &length);
+    rg_text_add_bytes(out, text, length);
+    return out->failed ? rg_nomem(ctx) : RG_OK;
+}
+
 static rg_status render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,
                         rg_text *out) {
     lua_State *state = rg_lua_state(tpl->lua);
@@ -156,10 +163,7 @@ static rg_status render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const ch
     RG_TRY(rg_tpl_push_desc(ctx, tpl, desc, true));
     lua_pushstring(state, symbol);
     RG_TRY(rg_lua_call(ctx, tpl->lua, 3, 1));
-    size_t length;
-    const char *text = lua_tolstring(state, -1, &length);
-    rg_text_add_bytes(out, text, length);
-    return out->failed ? rg_nomem(ctx) : RG_OK;
+    return take_text(ctx, state, out);
 }
 
 rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,
@@ -169,5 +173,18 @@ rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const ch
     tpl->ctx = ctx;
     rg_status status = render(ctx, tpl, desc, symbol, out);
     lua_settop(rg_lua_state(tpl->lua), 0);
+    return status;
+}
+
+rg_status rg_tpl_text(rg_ctx *ctx, rg_tpl *tpl, const char *body, rg_text *out) {
+    lua_State *state = rg_lua_state(tpl->lua);
+    tpl->ctx = ctx;
+    rg_tpl_push_engine(tpl, "render");
+    lua_pushstring(state, "cu_text.cu.tpl");
+    lua_pushnil(state);
+    lua_pushstring(state, body);
+    rg_status status = rg_lua_call(ctx, tpl->lua, 3, 1);
+    if (status == RG_OK) status = take_text(ctx, state, out);
+    lua_settop(state, 0);
     return status;
 }

@@ -43,6 +43,9 @@ bool rg_tpl_has_variant(rg_tpl *tpl, const char *kind, const char *name);
 rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,
                         rg_text *out) RG_CHECKED;
 
+/* A CUDA text that is no template, with what it names of the prelude before it. */
+rg_status rg_tpl_text(rg_ctx *ctx, rg_tpl *tpl, const char *body, rg_text *out) RG_CHECKED;
+
 /* An embedded file of templates/ by name, NULL when there is none. */
 const char *rg_tpl_file(const char *name);
 

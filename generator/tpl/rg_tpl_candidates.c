@@ -49,6 +49,7 @@ static rg_status read_candidate(rg_ctx *ctx, const rg_tpl *tpl, lua_State *state
     variant->parts_per_block = get_int(state, "parts_per_block");
     variant->threads = get_int(state, "threads");
     variant->shared_bytes = get_int(state, "shared_bytes");
+    variant->counters = get_int(state, "counters");
     lua_getfield(state, -1, "scratch_floats");
     variant->scratch_floats = lua_tointeger(state, -1);
     lua_getfield(state, -2, "complete");

@@ -26,7 +26,34 @@ rg_status rg_exec_run_timed(rg_ctx *ctx, rg_exec *exec, rg_plan_program_id progr
 /* Control block of a batch: live images; step t (from 1) gives Adam's corrections. */
 rg_ctrl rg_exec_ctrl(const rg_plan *plan, int32_t live, uint64_t step, double lr);
 
+/* Loss (mean over the batch) and right answers of the last run that left them (`grad`, `eval`), or
+ * with back = 1 of the one before it. Waits for that run alone. */
+rg_status rg_exec_results(rg_ctx *ctx, rg_exec *exec, int back, double *loss,
+                          double *correct) RG_CHECKED;
+
 /* ---- the same on a device with memory of its own ---- */
+
+/* A batch to be made on the device: images order[0..live) of a set that it keeps. */
+typedef struct rg_exec_batch {
+    int set;
+    const uint32_t *order; /* read before the call returns */
+    int32_t live;
+} rg_exec_batch;
+
+/* Programs that run one after the other as one piece of work: on a CUDA device one graph. */
+typedef struct rg_exec_work {
+    rg_plan_program_id program[2];
+    int count; /* 0 to 2 */
+    rg_ctrl ctrl;
+    const rg_exec_batch *next; /* made beside them, for the work after this one; NULL: none */
+} rg_exec_work;
+
+/* A data set as the plan's buffers hold it (rg_plan_set). */
+typedef struct rg_exec_set {
+    const void *pixels;
+    const uint32_t *labels, *weights;
+    uint64_t pixel_bytes, label_bytes, weight_bytes;
+} rg_exec_set;
 
 /* What runs a plan elsewhere than in this process. Each function but close records its error in
  * ctx. Offsets and sizes are those of the plan's buffers. */
@@ -34,9 +61,15 @@ typedef struct rg_exec_backend {
     void *self;
     void *io;      /* the host's side of the IO arena: zeroed, the backend's own until close */
     bool overlaps; /* run and send return before the device is done */
-    /* op_us: NULL, or the time of each op, which then are run one after the other. */
-    rg_status (*run)(rg_ctx *ctx, void *self, rg_plan_program_id program, const rg_ctrl *ctrl,
-                     double *op_us);
+    /* op_us: NULL, or the time of each op of the one program, which then are run one after the
+     * other. */
+    rg_status (*run)(rg_ctx *ctx, void *self, const rg_exec_work *work, double *op_us);
+    rg_status (*results)(rg_ctx *ctx, void *self, int back, double *loss, double *correct);
+    /* Keeps what `input` reads, but the order. *set -1: there is no room (`why` says so). */
+    rg_status (*keep)(rg_ctx *ctx, void *self, const rg_exec_set *from, int *set);
+    void (*drop)(void *self, int set);
+    /* A range in a profiler's picture begins; NULL: the innermost one ends. */
+    void (*range)(void *self, const char *name);
     rg_status (*send)(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset, uint64_t bytes,
                       const void *from);
     rg_status (*fetch)(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset,
@@ -53,6 +86,10 @@ typedef struct rg_exec_backend {
  * caller, rg_exec_free; the backend is taken over, also where this fails. */
 rg_status rg_exec_new_backend(rg_ctx *ctx, const rg_plan *plan, const rg_exec_backend *backend,
                               rg_exec **exec) RG_CHECKED;
+/* Several programs at once, and the next batch beside them. */
+rg_status rg_exec_work_run(rg_ctx *ctx, rg_exec *exec, const rg_exec_work *work) RG_CHECKED;
+/* Names what follows in a profiler's picture, until NULL ends it. */
+void rg_exec_range(rg_exec *exec, const char *name);
 /* One buffer to the device, or back. Where there is none: nothing to do. */
 rg_status rg_exec_send(rg_ctx *ctx, rg_exec *exec, uint32_t buffer) RG_CHECKED;
 rg_status rg_exec_fetch(rg_ctx *ctx, rg_exec *exec, uint32_t buffer) RG_CHECKED;
@@ -65,6 +102,8 @@ rg_status rg_exec_fetch_params(rg_ctx *ctx, rg_exec *exec) RG_CHECKED;
 /* The host's copy of one of these arenas was written: the whole arena is sent before the next run,
  * so that it must have been up to date. */
 void rg_exec_touch(rg_exec *exec, rg_plan_arena arena);
+/* rg_data_keep's other half: *set -1 where there is no room, or no backend. */
+rg_status rg_exec_keep(rg_ctx *ctx, rg_exec *exec, const rg_exec_set *from, int *set) RG_CHECKED;
 /* True where a run may still be under way when rg_exec_run returns. */
 bool rg_exec_overlaps(const rg_exec *exec);
 
@@ -103,6 +142,8 @@ void rg_random_permutation(uint64_t seed, uint32_t epoch, uint32_t n, uint32_t *
 
 /* ---- rg_data.c: CIFAR-10 binary version, the synthetic set, resize, batches ---- */
 
+enum { RG_DATASET_SIDE = 32 }; /* of the images of both sets below */
+
 typedef struct rg_dataset {
     uint32_t count, height, width, channels, classes;
     uint8_t *pixels; /* [count][channels][height][width] as in the files */
@@ -127,6 +168,13 @@ rg_status rg_resize_new(rg_ctx *ctx, uint32_t in_h, uint32_t in_w, uint32_t out_
                         rg_resize **resize) RG_CHECKED; /* Owner: ctx's arena */
 void rg_resize_plane(const rg_resize *resize, const uint8_t *in, uint8_t *out,
                      uint8_t *scratch /* in_h*out_w */);
+
+/* Keeps a set on the device, which then makes batches of it (rg_exec_work). *kept: its number, or
+ * -1 where batches are the host's to make (rg_data_fill): on the processor, or where *why (a line;
+ * NULL: no reason to tell) says. Owner: caller, rg_exec_drop; rg_exec_free drops all. */
+rg_status rg_data_keep(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set, const rg_resize *resize,
+                       int *kept, const char **why) RG_CHECKED;
+void rg_exec_drop(rg_exec *exec, int kept);
 
 /* Fills the plan's image and label buffers with the images order[0..live) of the set: resized,
  * (x/255 - mean)/std, images beyond `live` zeros. Parallel. */

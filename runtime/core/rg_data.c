@@ -204,3 +204,45 @@ rg_status rg_data_fill(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set, const 
     RG_TRY(rg_exec_send(ctx, exec, plan->io.image));
     return rg_exec_send(ctx, exec, plan->io.label);
 }
+
+/* ---- a set that the device keeps ---- */
+
+static rg_status keep_arrays(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set,
+                             const rg_resize *resize, int *kept) {
+    const rg_resize_axis *h = &resize->h, *w = &resize->w;
+    size_t words = (size_t)rg_resize_words(h->in, h->out) + rg_resize_words(w->in, w->out);
+    uint32_t *labels = malloc((set->count + words) * sizeof *labels);
+    if (!labels) return rg_nomem(ctx);
+    for (uint32_t i = 0; i < set->count; i++) labels[i] = set->labels[i];
+    rg_resize_table(resize, labels + set->count);
+    const rg_exec_set from = {
+        .pixels = set->pixels,
+        .labels = labels,
+        .weights = labels + set->count,
+        .pixel_bytes = (uint64_t)set->count * set->channels * set->height * set->width,
+        .label_bytes = set->count * sizeof *labels,
+        .weight_bytes = words * sizeof *labels,
+    };
+    rg_status status = rg_exec_keep(ctx, exec, &from, kept);
+    free(labels);
+    return status;
+}
+
+rg_status rg_data_keep(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set, const rg_resize *resize,
+                       int *kept, const char **why) {
+    const rg_plan *plan = rg_exec_plan(exec);
+    size_t bytes = (size_t)set->channels * set->height * set->width;
+    *kept = -1;
+    *why = NULL;
+    if (plan->program[RG_PP_INPUT].op_count == 0) return RG_OK;
+    RG_TRY(check_shapes(ctx, plan, set, resize));
+    if (set->height != plan->data.set_height || set->width != plan->data.set_width || bytes % 4) {
+        *why = "batches are made on the host: the data set's images are of another size than the "
+               "kernel's";
+        return RG_OK;
+    }
+    RG_TRY(keep_arrays(ctx, exec, set, resize, kept));
+    if (*kept < 0)
+        *why = "batches are made on the host: the data set does not fit into the device's memory";
+    return RG_OK;
+}

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 enum {
-    SIDE = 32,
+    SIDE = RG_DATASET_SIDE,
     CHANNELS = 3,
     PIXELS = CHANNELS * SIDE * SIDE,
     RECORD = 1 + PIXELS,

@@ -347,22 +347,55 @@ void rg_exec_touch(rg_exec *exec, rg_plan_arena arena) {
     exec->touched[arena] = true;
 }
 
+rg_status rg_exec_keep(rg_ctx *ctx, rg_exec *exec, const rg_exec_set *from, int *set) {
+    *set = -1;
+    return has_backend(exec) ? exec->backend.keep(ctx, exec->backend.self, from, set) : RG_OK;
+}
+
+void rg_exec_drop(rg_exec *exec, int kept) {
+    if (has_backend(exec) && kept >= 0) exec->backend.drop(exec->backend.self, kept);
+}
+
+void rg_exec_range(rg_exec *exec, const char *name) {
+    if (has_backend(exec)) exec->backend.range(exec->backend.self, name);
+}
+
+rg_status rg_exec_results(rg_ctx *ctx, rg_exec *exec, int back, double *loss, double *correct) {
+    const rg_plan_io *io = &exec->plan->io;
+    if (has_backend(exec))
+        return exec->backend.results(ctx, exec->backend.self, back, loss, correct);
+    *loss = (double)rg_exec_buffer(exec, io->loss)[0];
+    *correct = (double)rg_exec_buffer(exec, io->correct)[0];
+    return RG_OK;
+}
+
 bool rg_exec_overlaps(const rg_exec *exec) {
     return exec->backend.overlaps;
 }
 
 /* ---- running anywhere ---- */
 
-rg_status rg_exec_run_timed(rg_ctx *ctx, rg_exec *exec, rg_plan_program_id program,
-                            const rg_ctrl *ctrl, double *op_us) {
+static rg_status run_work(rg_ctx *ctx, rg_exec *exec, const rg_exec_work *work, double *op_us) {
+    bool any = work->next != NULL;
+    for (int i = 0; i < work->count; i++) any |= exec->plan->program[work->program[i]].op_count > 0;
+    if (!any) return RG_OK;
     if (!has_backend(exec)) {
-        run(exec, program, ctrl, op_us);
+        for (int i = 0; i < work->count; i++) run(exec, work->program[i], &work->ctrl, op_us);
         return RG_OK;
     }
-    if (exec->plan->program[program].op_count == 0) return RG_OK;
     RG_TRY(send_touched(ctx, exec));
-    exec->behind = true;
-    return exec->backend.run(ctx, exec->backend.self, program, ctrl, op_us);
+    exec->behind |= work->count > 0;
+    return exec->backend.run(ctx, exec->backend.self, work, op_us);
+}
+
+rg_status rg_exec_work_run(rg_ctx *ctx, rg_exec *exec, const rg_exec_work *work) {
+    return run_work(ctx, exec, work, NULL);
+}
+
+rg_status rg_exec_run_timed(rg_ctx *ctx, rg_exec *exec, rg_plan_program_id program,
+                            const rg_ctrl *ctrl, double *op_us) {
+    rg_exec_work work = {.program = {program}, .count = 1, .ctrl = *ctrl};
+    return run_work(ctx, exec, &work, op_us);
 }
 
 rg_status rg_exec_run(rg_ctx *ctx, rg_exec *exec, rg_plan_program_id program, const rg_ctrl *ctrl) {

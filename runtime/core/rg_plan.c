@@ -186,6 +186,7 @@ static uint32_t program_blocks(const rg_plan *plan, int program) {
     uint32_t batch = program == RG_PP_GRAD                               ? plan->data.batch
                      : program == RG_PP_EVAL || program == RG_PP_PREDICT ? plan->data.eval_batch
                                                                          : 0;
+    if (program == RG_PP_INPUT) return plan->max_blocks;
     return (batch + RG_BLOCK - 1) / RG_BLOCK;
 }
 
@@ -350,6 +351,19 @@ static rg_status check_io(rg_ctx *ctx, const rg_plan *plan) {
     return check_io_buffer(ctx, plan, "logits", io->logits, predict, &logits);
 }
 
+static rg_status check_set(rg_ctx *ctx, const rg_plan *plan) {
+    const rg_plan_set *set = &plan->set;
+    const uint32_t buffer[] = {set->pixels, set->labels, set->order, set->weights};
+    if (plan->program[RG_PP_INPUT].op_count == 0) return RG_OK;
+    if (plan->data.set_height < 1 || plan->data.set_height > MAX_SIDE || plan->data.set_width < 1 ||
+        plan->data.set_width > MAX_SIDE)
+        BAD("a data set of %u x %u pixels", plan->data.set_height, plan->data.set_width);
+    for (int i = 0; i < 4; i++)
+        if (buffer[i] >= plan->buffer_count || plan->buffer[buffer[i]].arena != RG_ARENA_DATA)
+            BAD("the data set's buffer %d lies elsewhere", i);
+    return RG_OK;
+}
+
 rg_status rg_plan_check(rg_ctx *ctx, const rg_plan *plan) {
     RG_TRY(check_header(ctx, plan));
     RG_TRY(check_data(ctx, plan));
@@ -360,5 +374,6 @@ rg_status rg_plan_check(rg_ctx *ctx, const rg_plan *plan) {
             BAD("argument %u is buffer %u of %u", i, plan->arg[i], plan->buffer_count);
     for (int i = 0; i < RG_PP_COUNT; i++) RG_TRY(check_program(ctx, plan, i));
     RG_TRY(check_param_table(ctx, plan));
-    return check_io(ctx, plan);
+    RG_TRY(check_io(ctx, plan));
+    return check_set(ctx, plan);
 }

@@ -1,6 +1,7 @@
 #include "rg_resize.h"
 
 #include <math.h>
+#include <string.h>
 
 static double triangle(double x) {
     x = fabs(x);
@@ -32,8 +33,7 @@ static void axis_weights(rg_resize_axis *axis, uint32_t i, double *value) {
 }
 
 static rg_status axis_init(rg_ctx *ctx, rg_resize_axis *axis, uint32_t in, uint32_t out) {
-    double scale = (double)in / out;
-    uint32_t taps = (uint32_t)ceil(scale < 1.0 ? 1.0 : scale) * 2 + 1;
+    uint32_t taps = rg_resize_taps(in, out);
     *axis = (rg_resize_axis){.in = in, .out = out, .taps = taps};
     axis->first = RG_NEW_ARRAY(ctx->arena, uint32_t, out);
     axis->count = RG_NEW_ARRAY(ctx->arena, uint32_t, out);
@@ -57,6 +57,18 @@ rg_status rg_resize_new(rg_ctx *ctx, uint32_t in_h, uint32_t in_w, uint32_t out_
     RG_TRY(axis_init(ctx, &made->w, in_w, out_w));
     *resize = made;
     return RG_OK;
+}
+
+static uint32_t *axis_table(const rg_resize_axis *axis, uint32_t *to) {
+    size_t out = axis->out;
+    memcpy(to, axis->first, out * sizeof *to);
+    memcpy(to + out, axis->count, out * sizeof *to);
+    memcpy(to + 2 * out, axis->weight, out * axis->taps * sizeof *to);
+    return to + out * (2 + axis->taps);
+}
+
+void rg_resize_table(const rg_resize *resize, uint32_t *to) {
+    axis_table(&resize->w, axis_table(&resize->h, to));
 }
 
 /* One output line: out[i*out_step] for each i of the axis, from in[..*in_step]. */

@@ -18,6 +18,9 @@ struct rg_resize {
     rg_resize_axis h, w;
 };
 
+/* Both axes as words, height first: the buffer `weights` of a plan (rg_plan_set). */
+void rg_resize_table(const rg_resize *resize, uint32_t *to);
+
 /* A weighted sum that began at RG_RESIZE_HALF, as the byte that Pillow makes of it. */
 static inline uint8_t rg_resize_round(int32_t sum) {
     int32_t value = sum >> RG_RESIZE_BITS;

@@ -20,6 +20,9 @@ enum { RG_CUDA_DRIVER = 1, RG_CUDA_NVRTC = 2 };
  * where this succeeds. */
 rg_status rg_cuda_open(rg_ctx *ctx, const char *path, int wanted, rg_cuda_api *api) RG_CHECKED;
 void rg_cuda_close(rg_cuda_api *api);
+/* A range of NVTX begins; NULL: the innermost ends. Nothing happens where there is no NVTX: it is
+ * looked for with the driver, where NVRTC is, as libnvtx3interop.so.1 or libnvToolsExt.so.1. */
+void rg_cuda_range(const rg_cuda_api *api, const char *name);
 
 typedef struct rg_cuda_device {
     int ordinal;
@@ -104,6 +107,8 @@ typedef struct rg_cuda_exec_options {
     int ordinal;
     bool stream; /* kernel after kernel, each waited for, so that an error names its kernel; else a
                     program is one graph */
+    bool apart;  /* each buffer that kernels alone share is an allocation of its own: a kernel that
+                    leaves its buffer is seen by what watches allocations */
 } rg_cuda_exec_options;
 
 /* A backend for rg_exec_new_backend. object[i] is plan->kernel[i]'s; api and plan must outlive it,

@@ -42,10 +42,28 @@ struct CUDA_MEMSET_NODE_PARAMS_st {
     unsigned value, elementSize;
     size_t width, height; /* elements, rows */
 };
+struct CUDA_MEMCPY3D_st {
+    size_t srcXInBytes, srcY, srcZ, srcLOD;
+    unsigned srcMemoryType; /* RG_CU_MEMORY_HOST, RG_CU_MEMORY_DEVICE */
+    const void *srcHost;
+    rg_cu_ptr srcDevice;
+    struct CUarray_st *srcArray;
+    void *reserved0;
+    size_t srcPitch, srcHeight;
+    size_t dstXInBytes, dstY, dstZ, dstLOD;
+    unsigned dstMemoryType;
+    void *dstHost;
+    rg_cu_ptr dstDevice;
+    struct CUarray_st *dstArray;
+    void *reserved1;
+    size_t dstPitch, dstHeight;
+    size_t WidthInBytes, Height, Depth; /* 1, 1: a run of bytes */
+};
 #endif
 typedef struct CUDA_KERNEL_NODE_PARAMS_st
     rg_cu_kernel_node; /* version 1: every driver since CUDA 10 knows it */
 typedef struct CUDA_MEMSET_NODE_PARAMS_st rg_cu_memset_node;
+typedef struct CUDA_MEMCPY3D_st rg_cu_memcpy_node;
 
 _Static_assert(sizeof(rg_cu_kernel_node) == 56 &&
                    offsetof(rg_cu_kernel_node, sharedMemBytes) == 32 &&
@@ -53,6 +71,9 @@ _Static_assert(sizeof(rg_cu_kernel_node) == 56 &&
                "CUDA_KERNEL_NODE_PARAMS_v1");
 _Static_assert(sizeof(rg_cu_memset_node) == 40 && offsetof(rg_cu_memset_node, width) == 24,
                "CUDA_MEMSET_NODE_PARAMS_v1");
+_Static_assert(sizeof(rg_cu_memcpy_node) == 200 && offsetof(rg_cu_memcpy_node, dstXInBytes) == 88 &&
+                   offsetof(rg_cu_memcpy_node, WidthInBytes) == 176,
+               "CUDA_MEMCPY3D_v2");
 
 /* ---- values ---- */
 
@@ -63,6 +84,7 @@ enum {
     RG_CU_OUT_OF_MEMORY = 2,
     RG_CU_NOT_INITIALIZED = 3,
     RG_CU_STUB_LIBRARY = 34,
+    RG_CU_DEVICE_UNAVAILABLE = 46,
     RG_CU_NO_DEVICE = 100,
     RG_CU_INVALID_DEVICE = 101,
     RG_CU_INVALID_IMAGE = 200,
@@ -99,6 +121,9 @@ enum {
     RG_CU_EVENT_DEFAULT = 0,
     RG_CU_EVENT_BLOCKING_SYNC = 1,
     RG_CU_EVENT_DISABLE_TIMING = 2,
+    /* CUmemorytype */
+    RG_CU_MEMORY_HOST = 1,
+    RG_CU_MEMORY_DEVICE = 2,
 };
 
 /* ---- functions: X(field, exported symbol, parameters) ---- */
@@ -157,6 +182,9 @@ enum {
     X(graph_memset, cuGraphAddMemsetNode,                                                          \
       (rg_cu_graph_node * node, rg_cu_graph graph, const rg_cu_graph_node *dependences,            \
        size_t count, const rg_cu_memset_node *params, rg_cu_context context))                      \
+    X(graph_memcpy, cuGraphAddMemcpyNode,                                                          \
+      (rg_cu_graph_node * node, rg_cu_graph graph, const rg_cu_graph_node *dependences,            \
+       size_t count, const rg_cu_memcpy_node *params, rg_cu_context context))                      \
     X(graph_instantiate, cuGraphInstantiateWithFlags,                                              \
       (rg_cu_graph_exec * exec, rg_cu_graph graph, unsigned long long flags))                      \
     X(graph_launch, cuGraphLaunch, (rg_cu_graph_exec exec, rg_cu_stream stream))                   \
@@ -195,16 +223,23 @@ typedef struct rg_cuda_nvrtc {
     const char *(*error_string)(rg_nvrtc_result result); /* nvrtcGetErrorString */
 } rg_cuda_nvrtc;
 
+/* NVTX: names of what runs, for a profiler's picture. NULL where its library is not there. */
+typedef struct rg_cuda_ranges {
+    int (*push)(const char *name); /* nvtxRangePushA */
+    int (*pop)(void);              /* nvtxRangePop */
+} rg_cuda_ranges;
+
 /* Either half may be absent (has_...): building kernels for a named architecture needs no driver.
  */
 typedef struct rg_cuda_api {
     rg_cuda_driver driver;
     rg_cuda_nvrtc nvrtc;
+    rg_cuda_ranges ranges;
     int has_driver, has_nvrtc;
     const char *name;           /* "cuda", "emulate" */
     const char *nvrtc_identity; /* what tells this NVRTC from another, part of each cubin's key;
                                    NULL: its version alone */
-    void *library[2]; /* driver, NVRTC: what rg_cuda_close gives back; NULL for look-alikes */
+    void *library[3]; /* driver, NVRTC, NVTX: what rg_cuda_close gives back; NULL for look-alikes */
 } rg_cuda_api;
 
 #endif

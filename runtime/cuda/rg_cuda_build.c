@@ -287,7 +287,10 @@ rg_status rg_cuda_build(rg_ctx *ctx, const rg_cuda_api *api, const rg_cuda_sourc
     make_options(&build);
     RG_TRY(rg_cache_folder(ctx, options->cache_dir, &build.cache, &stats->note));
     RG_TRY(list_jobs(&build, source, count));
-    RG_TRY(compile_missing(&build));
+    rg_cuda_range(api, "build");
+    rg_status status = compile_missing(&build);
+    rg_cuda_range(api, NULL);
+    RG_TRY(status);
     for (int i = 0; i < count; i++) {
         object[i] = build.job[build.job_of[i]].object;
         object[i].symbol = source[i].symbol;

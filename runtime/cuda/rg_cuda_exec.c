@@ -9,21 +9,27 @@ static const char *const arena_name[] = {
 #undef X
 };
 
-static const char *const program_name[] = {
-#define X(id, name) name,
-    RG_PLAN_PROGRAM_LIST(X)
-#undef X
-};
-
 /* ---- giving back ---- */
 
 static void free_events(rg_cuda_exec *exec) {
     const rg_cuda_driver *driver = &exec->api->driver;
-    rg_cu_event const event[] = {exec->sent, exec->results, exec->timer[0], exec->timer[1]};
+    rg_cu_event const event[] = {exec->sent, exec->timer[0], exec->timer[1]};
     for (size_t i = 0; i < sizeof event / sizeof *event; i++)
         if (event[i]) driver->event_destroy(event[i]);
-    for (int i = 0; i < RG_CUDA_RING; i++)
-        if (exec->ring_free[i]) driver->event_destroy(exec->ring_free[i]);
+    for (int i = 0; i < RG_CUDA_SLOTS; i++)
+        if (exec->done[i]) driver->event_destroy(exec->done[i]);
+}
+
+static void free_memory(rg_cuda_exec *exec) {
+    const rg_cuda_driver *driver = &exec->api->driver;
+    rg_cu_ptr const device[] = {exec->twin, exec->step};
+    void *const pinned[] = {exec->slots, exec->left, exec->io};
+    for (int i = 0; i < RG_ARENA_COUNT; i++)
+        if (exec->arena[i]) driver->memory_free(exec->arena[i]);
+    for (size_t i = 0; i < sizeof device / sizeof *device; i++)
+        if (device[i]) driver->memory_free(device[i]);
+    for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+        if (pinned[i]) driver->host_free(pinned[i]);
 }
 
 /* Errors are left alone: after a fault on the device each of these calls repeats it. */
@@ -31,15 +37,14 @@ static void close_exec(void *self) {
     rg_cuda_exec *exec = self;
     const rg_cuda_driver *driver = &exec->api->driver;
     if (exec->stream) driver->stream_synchronize(exec->stream);
-    rg_cuda_graphs_free(exec);
+    rg_cuda_graphs_free(exec, -1);
+    for (int i = 0; i < RG_CUDA_SETS; i++)
+        if (exec->set[i].pixels) rg_cuda_drop(exec, i);
     free_events(exec);
     for (uint32_t i = 0; exec->module && i < exec->plan->kernel_count; i++)
         if (exec->module[i]) driver->module_unload(exec->module[i]);
-    for (int i = 0; i < RG_ARENA_COUNT; i++)
-        if (exec->arena[i]) driver->memory_free(exec->arena[i]);
-    if (exec->ctrl) driver->memory_free(exec->ctrl);
-    if (exec->ring) driver->host_free(exec->ring);
-    if (exec->io) driver->host_free(exec->io);
+    rg_cuda_apart_free(exec);
+    free_memory(exec);
     if (exec->stream) driver->stream_destroy(exec->stream);
     if (exec->context) driver->context_release(exec->device);
     rg_arena_free(exec->memory);
@@ -64,22 +69,22 @@ static rg_status open_context(rg_ctx *ctx, rg_cuda_exec *exec, int ordinal) {
 }
 
 static rg_status open_events(rg_ctx *ctx, rg_cuda_exec *exec) {
-    rg_cu_event *const event[] = {&exec->sent, &exec->results, &exec->timer[0], &exec->timer[1]};
-    for (int i = 0; i < 4 + RG_CUDA_RING; i++) {
-        bool timed = i == 2 || i == 3;
-        unsigned flags = timed ? RG_CU_EVENT_DEFAULT : RG_CU_EVENT_DISABLE_TIMING;
-        rg_cu_event *at = i < 4 ? event[i] : &exec->ring_free[i - 4];
+    rg_cu_event *const event[] = {&exec->timer[0], &exec->timer[1], &exec->sent};
+    for (int i = 0; i < 3 + RG_CUDA_SLOTS; i++) {
+        unsigned flags = i < 2 ? RG_CU_EVENT_DEFAULT : RG_CU_EVENT_DISABLE_TIMING;
+        rg_cu_event *at = i < 3 ? event[i] : &exec->done[i - 3];
         RG_TRY(rg_cuda_check(ctx, exec->api, exec->api->driver.event_create(at, flags),
                              "cuEventCreate", "event %d", i));
     }
     return RG_OK;
 }
 
-/* All arenas but the working memory begin as zeros; what lies in that one dies with its program. */
+/* All arenas but the working memory begin as zeros; what lies in that one dies with its program.
+ * Data sets have memory of their own. */
 static rg_status alloc_arena(rg_ctx *ctx, rg_cuda_exec *exec, int arena) {
     const rg_cuda_driver *driver = &exec->api->driver;
     size_t bytes = (size_t)exec->plan->arena_bytes[arena];
-    if (bytes == 0) return RG_OK;
+    if (bytes == 0 || arena == RG_ARENA_DATA) return RG_OK;
     RG_TRY(rg_cuda_check(ctx, exec->api, driver->memory_alloc(&exec->arena[arena], bytes),
                          "cuMemAlloc", "%.1f MiB for the arena '%s'", (double)bytes / (1 << 20),
                          arena_name[arena]));
@@ -97,14 +102,37 @@ static rg_status alloc_pinned(rg_ctx *ctx, rg_cuda_exec *exec, const char *what,
     return RG_OK;
 }
 
-static rg_status alloc_memory(rg_ctx *ctx, rg_cuda_exec *exec) {
-    void *ring = NULL;
-    for (int i = 0; i < RG_ARENA_COUNT; i++) RG_TRY(alloc_arena(ctx, exec, i));
+/* Image and label a second time: one is read while `input` writes the other. */
+static rg_status alloc_twin(rg_ctx *ctx, rg_cuda_exec *exec) {
+    const rg_plan *plan = exec->plan;
+    const rg_cuda_driver *driver = &exec->api->driver;
+    if (plan->program[RG_PP_INPUT].op_count == 0) return RG_OK;
+    size_t bytes = (size_t)plan->buffer[plan->io.image].bytes;
+    bytes += (size_t)plan->buffer[plan->io.label].bytes;
+    RG_TRY(rg_cuda_check(ctx, exec->api, driver->memory_alloc(&exec->twin, bytes), "cuMemAlloc",
+                         "%.1f MiB for the next batch", (double)bytes / (1 << 20)));
+    return rg_cuda_check(ctx, exec->api, driver->fill(exec->twin, 0, bytes), "cuMemsetD8",
+                         "the next batch");
+}
+
+static rg_status alloc_slots(rg_ctx *ctx, rg_cuda_exec *exec) {
+    void *slots = NULL, *left = NULL;
+    exec->step_bytes =
+        sizeof(rg_cuda_step) + (size_t)exec->plan->max_blocks * RG_BLOCK * sizeof(uint32_t);
     RG_TRY(rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.memory_alloc(&exec->ctrl, sizeof(rg_ctrl)), "cuMemAlloc",
-                         "the control block"));
-    RG_TRY(alloc_pinned(ctx, exec, "control blocks", RG_CUDA_RING * sizeof(rg_ctrl), &ring));
-    exec->ring = ring;
+                         exec->api->driver.memory_alloc(&exec->step, exec->step_bytes),
+                         "cuMemAlloc", "the control block"));
+    RG_TRY(alloc_pinned(ctx, exec, "control blocks", RG_CUDA_SLOTS * exec->step_bytes, &slots));
+    exec->slots = slots;
+    RG_TRY(alloc_pinned(ctx, exec, "results", RG_CUDA_RESULT_SLOTS * sizeof *exec->left, &left));
+    exec->left = left;
+    return RG_OK;
+}
+
+static rg_status alloc_memory(rg_ctx *ctx, rg_cuda_exec *exec) {
+    for (int i = 0; i < RG_ARENA_COUNT; i++) RG_TRY(alloc_arena(ctx, exec, i));
+    RG_TRY(alloc_twin(ctx, exec));
+    RG_TRY(alloc_slots(ctx, exec));
     return alloc_pinned(ctx, exec, "images, labels and results",
                         (size_t)exec->plan->arena_bytes[RG_ARENA_IO], &exec->io);
 }
@@ -148,56 +176,6 @@ static rg_status load_kernels(rg_ctx *ctx, rg_cuda_exec *exec, const rg_cuda_obj
     return RG_OK;
 }
 
-/* ---- running ---- */
-
-static rg_status wait_event(rg_ctx *ctx, rg_cuda_exec *exec, rg_cu_event event, const char *what) {
-    return rg_cuda_check(ctx, exec->api, exec->api->driver.event_synchronize(event),
-                         "cuEventSynchronize", "%s%s", what,
-                         exec->stream_mode ? "" : "; --stream tells which kernel failed");
-}
-
-static rg_status record(rg_ctx *ctx, rg_cuda_exec *exec, rg_cu_event event, const char *what) {
-    return rg_cuda_check(ctx, exec->api, exec->api->driver.event_record(event, exec->stream),
-                         "cuEventRecord", "%s", what);
-}
-
-/* The block is copied in the stream's order: the program before has read its own by then. */
-static rg_status send_ctrl(rg_ctx *ctx, rg_cuda_exec *exec, const rg_ctrl *ctrl) {
-    int slot = exec->ring_next;
-    exec->ring_next = (slot + 1) % RG_CUDA_RING;
-    if (exec->ring_used[slot])
-        RG_TRY(wait_event(ctx, exec, exec->ring_free[slot], "a control block"));
-    exec->ring[slot] = *ctrl;
-    RG_TRY(rg_cuda_check(
-        ctx, exec->api,
-        exec->api->driver.copy_in_async(exec->ctrl, &exec->ring[slot], sizeof *ctrl, exec->stream),
-        "cuMemcpyHtoDAsync", "the control block"));
-    exec->ring_used[slot] = true;
-    return record(ctx, exec, exec->ring_free[slot], "the control block");
-}
-
-static rg_status take_back(rg_ctx *ctx, rg_cuda_exec *exec, uint32_t buffer) {
-    if (buffer >= exec->plan->buffer_count) return RG_OK;
-    const rg_plan_buffer *at = &exec->plan->buffer[buffer];
-    return rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.copy_out_async((char *)exec->io + at->offset,
-                                                          exec->arena[RG_ARENA_IO] + at->offset,
-                                                          (size_t)at->bytes, exec->stream),
-                         "cuMemcpyDtoHAsync", "'%s'", rg_plan_text(exec->plan, at->name));
-}
-
-static rg_status run(rg_ctx *ctx, void *self, rg_plan_program_id program, const rg_ctrl *ctrl,
-                     double *op_us) {
-    rg_cuda_exec *exec = self;
-    RG_TRY(send_ctrl(ctx, exec, ctrl));
-    RG_TRY(rg_cuda_run_program(ctx, exec, program, ctrl->blocks, op_us));
-    if (program != RG_PP_GRAD && program != RG_PP_EVAL) return RG_OK;
-    RG_TRY(take_back(ctx, exec, exec->plan->io.loss));
-    RG_TRY(take_back(ctx, exec, exec->plan->io.correct));
-    exec->results_coming = true;
-    return record(ctx, exec, exec->results, program_name[program]);
-}
-
 /* ---- to and fro ---- */
 
 static bool is_pinned(const rg_cuda_exec *exec, const void *at) {
@@ -215,50 +193,52 @@ static rg_status finish(rg_ctx *ctx, void *self) {
     return synchronize(ctx, self, "all programs");
 }
 
+/* The image and label of the arena are those that the next run reads. */
+static rg_cu_ptr place_of(const rg_cuda_exec *exec, rg_plan_arena arena, uint64_t offset) {
+    const rg_plan *plan = exec->plan;
+    const uint32_t doubled[] = {plan->io.image, plan->io.label};
+    for (int i = 0; i < 2 && exec->twin && arena == RG_ARENA_IO; i++)
+        if (plan->buffer[doubled[i]].offset == offset)
+            return rg_cuda_seen_by(exec, doubled[i], exec->image);
+    return rg_cuda_place(exec, arena, offset);
+}
+
 static rg_status send(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset, uint64_t bytes,
                       const void *from) {
     rg_cuda_exec *exec = self;
     if (bytes == 0) return RG_OK;
     RG_TRY(rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.copy_in_async(exec->arena[arena] + offset, from,
+                         exec->api->driver.copy_in_async(place_of(exec, arena, offset), from,
                                                          (size_t)bytes, exec->stream),
                          "cuMemcpyHtoDAsync", "%llu bytes to the arena '%s'",
                          (unsigned long long)bytes, arena_name[arena]));
     if (!is_pinned(exec, from)) return synchronize(ctx, exec, arena_name[arena]);
     exec->sending = true;
-    return record(ctx, exec, exec->sent, arena_name[arena]);
+    return rg_cuda_check(ctx, exec->api, exec->api->driver.event_record(exec->sent, exec->stream),
+                         "cuEventRecord", "the arena '%s'", arena_name[arena]);
 }
 
 static rg_status settle(rg_ctx *ctx, void *self) {
     rg_cuda_exec *exec = self;
     if (!exec->sending) return RG_OK;
     exec->sending = false;
-    return wait_event(ctx, exec, exec->sent, "images and labels");
-}
-
-/* Is this what a run brings back by itself? */
-static bool is_result(const rg_cuda_exec *exec, rg_plan_arena arena, uint64_t offset) {
-    const rg_plan *plan = exec->plan;
-    const uint32_t result[] = {plan->io.loss, plan->io.correct};
-    for (int i = 0; i < 2; i++)
-        if (result[i] < plan->buffer_count && arena == RG_ARENA_IO &&
-            plan->buffer[result[i]].offset == offset)
-            return true;
-    return false;
+    return rg_cuda_wait(ctx, exec, exec->sent, "images and labels");
 }
 
 static rg_status fetch(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset,
                        uint64_t bytes, void *to) {
     rg_cuda_exec *exec = self;
     if (bytes == 0) return RG_OK;
-    if (exec->results_coming && is_pinned(exec, to) && is_result(exec, arena, offset))
-        return wait_event(ctx, exec, exec->results, "loss and accuracy");
     RG_TRY(rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.copy_out_async(to, exec->arena[arena] + offset,
+                         exec->api->driver.copy_out_async(to, place_of(exec, arena, offset),
                                                           (size_t)bytes, exec->stream),
                          "cuMemcpyDtoHAsync", "%llu bytes from the arena '%s'",
                          (unsigned long long)bytes, arena_name[arena]));
     return synchronize(ctx, exec, arena_name[arena]);
+}
+
+static void range(void *self, const char *name) {
+    rg_cuda_range(((const rg_cuda_exec *)self)->api, name);
 }
 
 /* ---- all of it ---- */
@@ -279,6 +259,7 @@ rg_status rg_cuda_backend(rg_ctx *ctx, const rg_cuda_api *api, const rg_plan *pl
     rg_status status = open_context(ctx, exec, options->ordinal);
     if (status == RG_OK) status = open_events(ctx, exec);
     if (status == RG_OK) status = alloc_memory(ctx, exec);
+    if (status == RG_OK && options->apart) status = rg_cuda_apart_alloc(ctx, exec);
     if (status == RG_OK) status = load_kernels(ctx, exec, object);
     /* The fills above are on the default stream, which this one does not wait for. */
     if (status == RG_OK)
@@ -291,7 +272,11 @@ rg_status rg_cuda_backend(rg_ctx *ctx, const rg_cuda_api *api, const rg_plan *pl
     *backend = (rg_exec_backend){.self = exec,
                                  .io = exec->io,
                                  .overlaps = !options->stream,
-                                 .run = run,
+                                 .run = rg_cuda_run,
+                                 .results = rg_cuda_results_of,
+                                 .keep = rg_cuda_keep,
+                                 .drop = rg_cuda_drop,
+                                 .range = range,
                                  .send = send,
                                  .fetch = fetch,
                                  .settle = settle,

@@ -184,20 +184,53 @@ static rg_status open_nvrtc(library_search *search, rg_cuda_api *api) {
     return RG_OK;
 }
 
+/* ---- NVTX ---- */
+
+static void take_range(void *library, const char *name, void *to, size_t bytes) {
+    void *function = dlsym(library, name);
+    memcpy(to, &function, bytes);
+}
+
+/* Profilers see ranges through it; nobody misses it where it is not. */
+static void open_ranges(library_search *search, rg_cuda_api *api) {
+    static const char *const names[] = {"libnvtx3interop.so.1", "libnvToolsExt.so.1", NULL};
+    static const char *const places[] = {
+        "/lib64", "/lib", "", "/targets/x86_64-linux/lib", "/lib/x86_64-linux-gnu", NULL};
+    if (!try_root(search, search->path, places, names) &&
+        !try_root(search, getenv("CUDA_PATH"), places, names) &&
+        !try_root(search, getenv("CUDA_HOME"), places, names) &&
+        !try_root(search, "/usr/local/cuda", places, names) && !try_loader(search, names))
+        return;
+    api->library[2] = search->found;
+    take_range(search->found, "nvtxRangePushA", &api->ranges.push, sizeof api->ranges.push);
+    take_range(search->found, "nvtxRangePop", &api->ranges.pop, sizeof api->ranges.pop);
+    if (!api->ranges.push || !api->ranges.pop) api->ranges = (rg_cuda_ranges){NULL, NULL};
+}
+
+void rg_cuda_range(const rg_cuda_api *api, const char *name) {
+    if (!api->ranges.push) return;
+    if (name)
+        api->ranges.push(name);
+    else
+        api->ranges.pop();
+}
+
 rg_status rg_cuda_open(rg_ctx *ctx, const char *path, int wanted, rg_cuda_api *api) {
     *api = (rg_cuda_api){.name = "cuda"};
-    library_search driver = {.ctx = ctx, .path = path}, nvrtc = {.ctx = ctx, .path = path};
+    library_search driver = {.ctx = ctx, .path = path}, nvrtc = driver, ranges = driver;
     rg_status status = RG_OK;
     if (wanted & RG_CUDA_DRIVER) status = open_driver(&driver, api);
     if (status == RG_OK && (wanted & RG_CUDA_NVRTC)) status = open_nvrtc(&nvrtc, api);
+    if (status == RG_OK && (wanted & RG_CUDA_DRIVER)) open_ranges(&ranges, api);
     search_end(&driver);
     search_end(&nvrtc);
+    search_end(&ranges);
     if (status != RG_OK) rg_cuda_close(api);
     return status;
 }
 
 void rg_cuda_close(rg_cuda_api *api) {
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         if (api->library[i]) dlclose(api->library[i]);
     *api = (rg_cuda_api){.name = NULL};
 }

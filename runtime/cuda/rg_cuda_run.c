@@ -1,204 +1,182 @@
-/* Programs on the stream: launches, and graphs of them. */
+/* A run from its slot to its results, and the data sets that `input` reads. */
 #include "rg_cuda_impl.h"
 
+#include <stddef.h>
 #include <string.h>
 
-enum { MAX_ARGS = 256 };
+/* ---- waiting ---- */
 
-static const char *const program_name[] = {
-#define X(id, name) name,
-    RG_PLAN_PROGRAM_LIST(X)
-#undef X
-};
-
-/* What one op of the plan is on the device. */
-typedef struct device_op {
-    const rg_plan_op *op;
-    const char *symbol, *label;
-    rg_cu_kernel_node kernel;
-    rg_cu_ptr value[MAX_ARGS];
-    void *param[MAX_ARGS];
-} device_op;
-
-static rg_cu_ptr address_of(const rg_cuda_exec *exec, uint32_t buffer) {
-    const rg_plan_buffer *at = &exec->plan->buffer[buffer];
-    return exec->arena[at->arena] + at->offset;
+rg_status rg_cuda_wait(rg_ctx *ctx, rg_cuda_exec *exec, rg_cu_event event, const char *what) {
+    return rg_cuda_check(ctx, exec->api, exec->api->driver.event_synchronize(event),
+                         "cuEventSynchronize", "%s%s", what,
+                         exec->stream_mode ? "" : "; --stream tells which kernel failed");
 }
 
-static rg_status make_op(rg_ctx *ctx, rg_cuda_exec *exec, const rg_plan_op *op, int32_t blocks,
-                         device_op *made) {
-    const rg_plan *plan = exec->plan;
-    const rg_plan_kernel *row = &plan->kernel[op->kind == RG_PO_LAUNCH ? op->kernel : 0];
-    made->op = op;
-    made->label = rg_plan_text(plan, op->label);
-    made->symbol = op->kind == RG_PO_LAUNCH ? rg_plan_text(plan, row->symbol) : "zeros";
-    if (op->arg_count + 1 > MAX_ARGS)
-        return rg_fail(ctx, RG_E_LIMIT, "kernel '%s' has %u arguments, at most %d can be passed",
-                       made->symbol, op->arg_count, MAX_ARGS - 1);
-    for (uint32_t i = 0; i <= op->arg_count; i++) {
-        bool last = i == op->arg_count;
-        made->value[i] = last ? exec->ctrl : address_of(exec, plan->arg[op->first_arg + i]);
-        made->param[i] = &made->value[i];
-    }
-    if (op->kind != RG_PO_LAUNCH) return RG_OK;
-    made->kernel = (rg_cu_kernel_node){
-        .func = exec->function[op->kernel],
-        .gridDimX = row->tiles_per_block * (uint32_t)blocks + row->tiles_fixed,
-        .gridDimY = 1,
-        .gridDimZ = 1,
-        .blockDimX = row->threads,
-        .blockDimY = 1,
-        .blockDimZ = 1,
-        .sharedMemBytes = row->shared_bytes,
-        .kernelParams = made->param,
-    };
-    return RG_OK;
-}
-
-static size_t fill_words(const rg_cuda_exec *exec, const rg_plan_op *op) {
-    return (size_t)exec->plan->buffer[exec->plan->arg[op->first_arg]].bytes / sizeof(float);
-}
-
-/* ---- one after the other ---- */
-
-static rg_status launch_op(rg_ctx *ctx, rg_cuda_exec *exec, device_op *made) {
-    const rg_cuda_driver *driver = &exec->api->driver;
-    const rg_cu_kernel_node *k = &made->kernel;
-    if (made->op->kind == RG_PO_FILL)
-        return rg_cuda_check(
-            ctx, exec->api,
-            driver->fill_async(made->value[0], 0, fill_words(exec, made->op), exec->stream),
-            "cuMemsetD32Async", "zeros for '%s'", made->label);
-    if (k->gridDimX == 0) return RG_OK;
+static rg_status mark_done(rg_ctx *ctx, rg_cuda_exec *exec, int slot) {
+    exec->used[slot] = true;
     return rg_cuda_check(ctx, exec->api,
-                         driver->launch(k->func, k->gridDimX, 1, 1, k->blockDimX, 1, 1,
-                                        k->sharedMemBytes, exec->stream, made->param, NULL),
-                         "cuLaunchKernel", "kernel '%s' of '%s'", made->symbol, made->label);
+                         exec->api->driver.event_record(exec->done[slot], exec->stream),
+                         "cuEventRecord", "the end of a run");
 }
 
-static rg_status record(rg_ctx *ctx, rg_cuda_exec *exec, int timer) {
+/* ---- what changes from run to run ---- */
+
+static rg_ctrl batch_ctrl(const rg_exec_batch *batch) {
+    return (rg_ctrl){.live = batch->live, .blocks = (batch->live + RG_BLOCK - 1) / RG_BLOCK};
+}
+
+/* The slot is free once the run before that had it is done. */
+static rg_status write_slot(rg_ctx *ctx, rg_cuda_exec *exec, int slot, const rg_exec_work *work) {
+    if (exec->used[slot])
+        RG_TRY(rg_cuda_wait(ctx, exec, exec->done[slot], "the run before the last"));
+    rg_cuda_step *step = (void *)(exec->slots + (size_t)slot * exec->step_bytes);
+    step->now = work->ctrl;
+    if (!work->next) return RG_OK;
+    step->next = batch_ctrl(work->next);
+    memcpy(step->order, work->next->order, (size_t)work->next->live * sizeof *step->order);
+    return RG_OK;
+}
+
+static rg_status send_slot(rg_ctx *ctx, rg_cuda_exec *exec, int slot) {
+    const char *from = exec->slots + (size_t)slot * exec->step_bytes;
+    return rg_cuda_check(
+        ctx, exec->api,
+        exec->api->driver.copy_in_async(exec->step, from, exec->step_bytes, exec->stream),
+        "cuMemcpyHtoDAsync", "the control block");
+}
+
+static rg_status fetch_result(rg_ctx *ctx, rg_cuda_exec *exec, uint32_t buffer, float *to) {
     return rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.event_record(exec->timer[timer], exec->stream),
-                         "cuEventRecord", "a kernel's time");
+                         exec->api->driver.copy_out_async(to, rg_cuda_address(exec, buffer),
+                                                          sizeof *to, exec->stream),
+                         "cuMemcpyDtoHAsync", "'%s'",
+                         rg_plan_text(exec->plan, exec->plan->buffer[buffer].name));
 }
 
-static rg_status elapsed(rg_ctx *ctx, rg_cuda_exec *exec, double *us) {
-    float ms = 0;
-    RG_TRY(rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.event_elapsed(&ms, exec->timer[0], exec->timer[1]),
-                         "cuEventElapsedTime", "a kernel's time"));
-    *us = 1e3 * (double)ms;
+/* ---- a run ---- */
+
+static bool leaves_results(const rg_exec_work *work) {
+    bool leaves = false;
+    for (int i = 0; i < work->count; i++)
+        leaves |= work->program[i] == RG_PP_GRAD || work->program[i] == RG_PP_EVAL;
+    return leaves;
+}
+
+/* Graphs of programs that see no image are the same for both. */
+static bool sees_image(const rg_exec_work *work) {
+    bool sees = work->next || leaves_results(work);
+    for (int i = 0; i < work->count; i++) sees |= work->program[i] == RG_PP_PREDICT;
+    return sees;
+}
+
+/* Blocks that cover the batch at hand, and the next one, which is no larger but where it stands
+ * alone. */
+static rg_cuda_shape shape_of(const rg_cuda_exec *exec, const rg_exec_work *work) {
+    rg_cuda_shape shape = {.count = work->count, .blocks = work->ctrl.blocks, .set = -1};
+    memcpy(shape.program, work->program, sizeof shape.program);
+    shape.slot = leaves_results(work) ? exec->turn : RG_CUDA_RESULT_SLOTS;
+    shape.image = sees_image(work) ? exec->image : 0;
+    if (!work->next) return shape;
+    shape.set = work->next->set;
+    if (work->count == 0) shape.blocks = batch_ctrl(work->next).blocks;
+    return shape;
+}
+
+static rg_status run_one_by_one(rg_ctx *ctx, rg_cuda_exec *exec, const rg_cuda_shape *shape,
+                                double *op_us) {
+    RG_TRY(send_slot(ctx, exec, shape->slot));
+    RG_TRY(rg_cuda_run_stream(ctx, exec, shape, op_us));
+    if (shape->slot >= RG_CUDA_RESULT_SLOTS) return RG_OK;
+    rg_cuda_results *left = &exec->left[shape->slot];
+    RG_TRY(fetch_result(ctx, exec, exec->plan->io.loss, &left->loss));
+    return fetch_result(ctx, exec, exec->plan->io.correct, &left->correct);
+}
+
+static rg_status check_next(rg_ctx *ctx, const rg_cuda_exec *exec, const rg_exec_work *work) {
+    const rg_exec_batch *next = work->next;
+    if (!next) return RG_OK;
+    int32_t most =
+        work->count ? work->ctrl.blocks * RG_BLOCK : (int32_t)exec->plan->max_blocks * RG_BLOCK;
+    bool kept = next->set >= 0 && next->set < RG_CUDA_SETS && exec->set[next->set].pixels;
+    if (kept && next->live >= 0 && next->live <= most) return RG_OK;
+    return rg_fail(ctx, RG_E_INTERNAL, "a batch of %d images of set %d, at most %d beside this run",
+                   next->live, next->set, most);
+}
+
+rg_status rg_cuda_run(rg_ctx *ctx, void *self, const rg_exec_work *work, double *op_us) {
+    rg_cuda_exec *exec = self;
+    RG_TRY(check_next(ctx, exec, work));
+    rg_cuda_shape shape = shape_of(exec, work);
+    const char *name = rg_cuda_program_name(work->count ? work->program[0] : RG_PP_INPUT);
+    RG_TRY(write_slot(ctx, exec, shape.slot, work));
+    rg_cuda_range(exec->api, name);
+    rg_status status = exec->stream_mode || op_us ? run_one_by_one(ctx, exec, &shape, op_us)
+                                                  : rg_cuda_run_graph(ctx, exec, &shape);
+    rg_cuda_range(exec->api, NULL);
+    RG_TRY(status);
+    if (work->next) exec->image = !exec->image;
+    if (shape.slot < RG_CUDA_RESULT_SLOTS) exec->turn = !exec->turn;
+    return mark_done(ctx, exec, shape.slot);
+}
+
+rg_status rg_cuda_results_of(rg_ctx *ctx, void *self, int back, double *loss, double *correct) {
+    rg_cuda_exec *exec = self;
+    int slot = back ? exec->turn : !exec->turn;
+    if (!exec->used[slot]) return rg_fail(ctx, RG_E_INTERNAL, "no run has left results");
+    RG_TRY(rg_cuda_wait(ctx, exec, exec->done[slot], "loss and accuracy"));
+    *loss = (double)exec->left[slot].loss;
+    *correct = (double)exec->left[slot].correct;
     return RG_OK;
 }
 
-static rg_status run_stream(rg_ctx *ctx, rg_cuda_exec *exec, const rg_plan_program *program,
-                            int32_t blocks, double *op_us) {
-    device_op made;
-    for (uint32_t i = 0; i < program->op_count; i++) {
-        RG_TRY(make_op(ctx, exec, &exec->plan->op[program->first_op + i], blocks, &made));
-        if (op_us) RG_TRY(record(ctx, exec, 0));
-        RG_TRY(launch_op(ctx, exec, &made));
-        if (op_us) RG_TRY(record(ctx, exec, 1));
-        RG_TRY(rg_cuda_check(ctx, exec->api, exec->api->driver.stream_synchronize(exec->stream),
-                             "cuStreamSynchronize", "kernel '%s' of '%s'", made.symbol,
-                             made.label));
-        if (op_us) RG_TRY(elapsed(ctx, exec, &op_us[i]));
-    }
-    return RG_OK;
-}
+/* ---- data sets ---- */
 
-/* ---- graphs ---- */
-
-/* The nodes of a program. Those of a phase depend on all of the phase before, which itself waits
- * for all before it. */
-typedef struct graph_nodes {
-    rg_cu_graph_node *node;
-    size_t count, phase, before; /* nodes; where this phase and the one before it begin */
-} graph_nodes;
-
-static rg_status add_node(rg_ctx *ctx, rg_cuda_exec *exec, rg_cu_graph graph, device_op *made,
-                          graph_nodes *nodes) {
+/* *at 0 where there is no room. */
+static rg_status keep_array(rg_ctx *ctx, rg_cuda_exec *exec, const char *what, const void *from,
+                            uint64_t bytes, rg_cu_ptr *at) {
     const rg_cuda_driver *driver = &exec->api->driver;
-    const rg_cu_graph_node *needs = nodes->node + nodes->before;
-    rg_cu_graph_node *node = nodes->node + nodes->count;
-    size_t count = nodes->phase - nodes->before;
-    bool fill = made->op->kind == RG_PO_FILL;
-    if (!fill && made->kernel.gridDimX == 0) return RG_OK;
-    nodes->count++;
-    if (!fill)
-        return rg_cuda_check(
-            ctx, exec->api, driver->graph_kernel(node, graph, needs, count, &made->kernel),
-            "cuGraphAddKernelNode", "kernel '%s' of '%s'", made->symbol, made->label);
-    rg_cu_memset_node zeros = {.dst = made->value[0],
-                               .elementSize = sizeof(float),
-                               .width = fill_words(exec, made->op),
-                               .height = 1};
-    return rg_cuda_check(ctx, exec->api,
-                         driver->graph_memset(node, graph, needs, count, &zeros, exec->context),
-                         "cuGraphAddMemsetNode", "zeros for '%s'", made->label);
-}
-
-static rg_status add_nodes(rg_ctx *ctx, rg_cuda_exec *exec, const rg_plan_program *program,
-                           int32_t blocks, rg_cu_graph graph, graph_nodes *nodes) {
-    device_op made;
-    for (uint32_t i = 0; i < program->op_count; i++) {
-        const rg_plan_op *op = &exec->plan->op[program->first_op + i];
-        if (op->wait && nodes->count > nodes->phase) {
-            nodes->before = nodes->phase;
-            nodes->phase = nodes->count;
-        }
-        RG_TRY(make_op(ctx, exec, op, blocks, &made));
-        RG_TRY(add_node(ctx, exec, graph, &made, nodes));
+    rg_cu_result result = driver->memory_alloc(at, (size_t)bytes);
+    if (result == RG_CU_OUT_OF_MEMORY) {
+        *at = 0;
+        return RG_OK;
     }
-    return RG_OK;
+    double mib = (double)bytes / (1 << 20);
+    RG_TRY(rg_cuda_check(ctx, exec->api, result, "cuMemAlloc", "%.1f MiB for the data set's %s",
+                         mib, what));
+    return rg_cuda_check(ctx, exec->api, driver->copy_in(*at, from, (size_t)bytes), "cuMemcpyHtoD",
+                         "%.1f MiB of the data set's %s", mib, what);
 }
 
-static rg_status build_graph(rg_ctx *ctx, rg_cuda_exec *exec, rg_cuda_graph *made) {
-    const rg_cuda_driver *driver = &exec->api->driver;
-    const rg_plan_program *program = &exec->plan->program[made->program];
-    const char *name = program_name[made->program];
-    rg_arena *scratch = rg_arena_new();
-    graph_nodes nodes = {.count = 0};
-    if (scratch) nodes.node = RG_NEW_ARRAY(scratch, rg_cu_graph_node, program->op_count + 1);
-    rg_status status = nodes.node ? RG_OK : rg_nomem(ctx);
-    if (status == RG_OK)
-        status = rg_cuda_check(ctx, exec->api, driver->graph_create(&made->graph, 0),
-                               "cuGraphCreate", "program '%s'", name);
-    if (status == RG_OK) status = add_nodes(ctx, exec, program, made->blocks, made->graph, &nodes);
-    if (status == RG_OK)
-        status =
-            rg_cuda_check(ctx, exec->api, driver->graph_instantiate(&made->exec, made->graph, 0),
-                          "cuGraphInstantiateWithFlags", "program '%s'", name);
-    rg_arena_free(scratch);
+static void free_set(rg_cuda_exec *exec, rg_cuda_set *set) {
+    const rg_cu_ptr array[] = {set->pixels, set->labels, set->weights};
+    for (int i = 0; i < 3; i++)
+        if (array[i]) exec->api->driver.memory_free(array[i]);
+    *set = (rg_cuda_set){0};
+}
+
+rg_status rg_cuda_keep(rg_ctx *ctx, void *self, const rg_exec_set *from, int *set) {
+    rg_cuda_exec *exec = self;
+    int place = 0;
+    *set = -1;
+    while (place < RG_CUDA_SETS && exec->set[place].pixels) place++;
+    if (place == RG_CUDA_SETS) return RG_OK;
+    rg_cuda_set *at = &exec->set[place];
+    rg_status status =
+        keep_array(ctx, exec, "pixels", from->pixels, from->pixel_bytes, &at->pixels);
+    if (status == RG_OK && at->pixels)
+        status = keep_array(ctx, exec, "labels", from->labels, from->label_bytes, &at->labels);
+    if (status == RG_OK && at->labels)
+        status = keep_array(ctx, exec, "weights", from->weights, from->weight_bytes, &at->weights);
+    if (status != RG_OK || !at->weights)
+        free_set(exec, at);
+    else
+        *set = place;
     return status;
 }
 
-/* Listed before it is built, so that what a failed build leaves is given back as well. */
-static rg_status find_graph(rg_ctx *ctx, rg_cuda_exec *exec, rg_plan_program_id id, int32_t blocks,
-                            rg_cuda_graph **found) {
-    for (*found = exec->graph; *found; *found = (*found)->next)
-        if ((*found)->program == id && (*found)->blocks == blocks && (*found)->exec) return RG_OK;
-    rg_cuda_graph *made = RG_NEW(exec->memory, rg_cuda_graph);
-    if (!made) return rg_nomem(ctx);
-    *made = (rg_cuda_graph){.program = id, .blocks = blocks, .next = exec->graph};
-    exec->graph = *found = made;
-    return build_graph(ctx, exec, made);
-}
-
-void rg_cuda_graphs_free(rg_cuda_exec *exec) {
-    for (rg_cuda_graph *graph = exec->graph; graph; graph = graph->next) {
-        if (graph->exec) exec->api->driver.graph_exec_destroy(graph->exec);
-        if (graph->graph) exec->api->driver.graph_destroy(graph->graph);
-    }
-    exec->graph = NULL;
-}
-
-rg_status rg_cuda_run_program(rg_ctx *ctx, rg_cuda_exec *exec, rg_plan_program_id id,
-                              int32_t blocks, double *op_us) {
-    if (exec->stream_mode || op_us)
-        return run_stream(ctx, exec, &exec->plan->program[id], blocks, op_us);
-    rg_cuda_graph *graph;
-    RG_TRY(find_graph(ctx, exec, id, blocks, &graph));
-    return rg_cuda_check(ctx, exec->api, exec->api->driver.graph_launch(graph->exec, exec->stream),
-                         "cuGraphLaunch", "program '%s'", program_name[id]);
+void rg_cuda_drop(void *self, int set) {
+    rg_cuda_exec *exec = self;
+    exec->api->driver.stream_synchronize(exec->stream);
+    rg_cuda_graphs_free(exec, set);
+    free_set(exec, &exec->set[set]);
 }

@@ -9,6 +9,7 @@ _Thread_local rg_cu_context rg_emu_current;
 
 static rg_cuda_api api;
 static long call_count[RG_EMU_CALLS];
+static long kernels_run;   /* while the device is to be lost */
 static char fail_name[64]; /* from the environment */
 
 #define X(field, symbol, parameters) #symbol,
@@ -51,6 +52,7 @@ const rg_cuda_api *rg_emulate_api(const rg_emulate_options *options) {
     rg_emu.random = (rg_emu.option.seed * 0x9e3779b97f4a7c15ULL) ^ 0x5851f42d4c957f2dULL;
     rg_emu.launches = 0;
     memset(call_count, 0, sizeof call_count);
+    kernels_run = 0;
     rg_emu_driver_fill(&api.driver);
     rg_emu_stream_fill(&api.driver);
     rg_emu_graph_fill(&api.driver);
@@ -90,6 +92,11 @@ bool rg_emu_call_fails(rg_emu_call_id call) {
     long nth = __atomic_add_fetch(&call_count[call], 1, __ATOMIC_RELAXED);
     const char *wanted = rg_emu.option.fail_call;
     return wanted && nth == rg_emu.option.fail_nth && same_call(wanted, call_name[call]);
+}
+
+bool rg_emu_device_lost(void) {
+    const char *wanted = rg_emu.option.fail_call;
+    return wanted && strcmp(wanted, "device") == 0 && ++kernels_run == rg_emu.option.fail_nth;
 }
 
 rg_cu_result rg_emu_enter_free(rg_emu_call_id call, rg_cu_result injected) {

@@ -19,7 +19,8 @@ typedef struct rg_emulate_options {
     uint64_t memory_bytes; /* of the device; 0: 64 GiB of address space, or what there is */
     const char *cxx; /* the C++ compiler; NULL: $CXX if it is a plain path or name, else c++ */
     const char *fail_call; /* exported symbol whose fail_nth call (from 1) fails, e.g.
-                              "cuMemAlloc_v2"; the _v2 may be left out */
+                              "cuMemAlloc_v2"; the _v2 may be left out. "device": the fail_nth
+                              kernel that runs loses the device, every call after it fails */
     int fail_nth;
 } rg_emulate_options;
 

@@ -4,7 +4,7 @@
 #define RG_EMULATE_ABI_H
 
 /* Raised with every change below: a built kernel of another number is refused. */
-#define RG_EMULATE_ABI 4
+#define RG_EMULATE_ABI 5
 
 /* A host thread that runs blocks (a worker) owns one aligned region of address space: its state,
  * the block's shared memory and the stacks of the block's threads. So any address on a stack names
@@ -56,6 +56,32 @@ typedef struct rg_emulate_site {
 
 struct rg_emulate_worker;
 
+#define RG_EMULATE_LANE_BYTES 64
+
+/* Kinds of meetings: lanes that come to different ones diverge. */
+enum {
+    RG_EMULATE_MEET_BARRIER,
+    RG_EMULATE_MEET_XOR,
+    RG_EMULATE_MEET_DOWN,
+    RG_EMULATE_MEET_UP,
+    RG_EMULATE_MEET_LANE,
+    RG_EMULATE_MEET_VOTE,
+    RG_EMULATE_MEET_ROWS2, /* ldmatrix */
+    RG_EMULATE_MEET_ROWS4,
+    RG_EMULATE_MEET_ROWS2_TRANS,
+    RG_EMULATE_MEET_ROWS4_TRANS,
+    RG_EMULATE_MEET_BF16, /* mma */
+    RG_EMULATE_MEET_F16,
+    RG_EMULATE_MEET_F16_K8,
+    RG_EMULATE_MEET_TF32
+};
+
+/* One lane's registers at the matrix unit, as PTX lays them out. */
+typedef struct rg_emulate_fragments {
+    float d[4];
+    unsigned a[4], b[2];
+} rg_emulate_fragments;
+
 /* What kernels call. `line` is the caller's. */
 typedef struct rg_emulate_calls {
     void (*read)(struct rg_emulate_worker *worker, const void *at, unsigned long bytes);
@@ -67,7 +93,13 @@ typedef struct rg_emulate_calls {
      * RG_EMULATE_LANE_BYTES. */
     const unsigned char *(*meet)(struct rg_emulate_worker *worker, int kind, const void *mine,
                                  unsigned bytes, int line);
-    int (*last_block)(struct rg_emulate_worker *worker, unsigned *counter, int line);
+    /* The warp's matrices multiplied; returns this lane's d, valid until its next meeting. */
+    const float *(*mma)(struct rg_emulate_worker *worker, int kind,
+                        const rg_emulate_fragments *mine, int line);
+    /* This lane's words (two or four) of the matrices whose rows lie at the lanes' addresses. */
+    void (*rows)(struct rg_emulate_worker *worker, int kind, const void *row, unsigned *words,
+                 int line);
+    int (*last_block)(struct rg_emulate_worker *worker, unsigned *counter, int count, int line);
     void (*copy_async)(struct rg_emulate_worker *worker, void *shared, const void *global,
                        unsigned bytes, unsigned valid);
     void (*copy_commit)(struct rg_emulate_worker *worker);
@@ -75,20 +107,6 @@ typedef struct rg_emulate_calls {
     void (*misaligned)(struct rg_emulate_worker *worker, const void *at, int line);
     void (*fault)(struct rg_emulate_worker *worker, const char *what);
 } rg_emulate_calls;
-
-#define RG_EMULATE_LANE_BYTES 64
-
-/* Kinds of meetings: lanes that come to different ones diverge. */
-enum {
-    RG_EMULATE_MEET_BARRIER,
-    RG_EMULATE_MEET_XOR,
-    RG_EMULATE_MEET_DOWN,
-    RG_EMULATE_MEET_UP,
-    RG_EMULATE_MEET_LANE,
-    RG_EMULATE_MEET_VOTE,
-    RG_EMULATE_MEET_MATRIX,
-    RG_EMULATE_MEET_MMA
-};
 
 /* The part of a worker that kernels read. Stands at the start of its region. */
 typedef struct rg_emulate_worker {
@@ -100,8 +118,8 @@ typedef struct rg_emulate_worker {
     rg_emulate_cell *cell;
     unsigned time, tag, first_tag;
     unsigned turn; /* of the running thread's warp */
-    unsigned last; /* the block is the launch's last one, by rg_last_block: it may touch what the
-                      others wrote before */
+    unsigned last; /* the block is a last one, by rg_last_block: it may touch what the others
+                      wrote before */
     int thread, threads, block, blocks;
     unsigned long dynamic_at, dynamic_bytes;
 } rg_emulate_worker;

@@ -76,6 +76,12 @@ static int take_ready(rg_emu_worker *worker) {
 
 static void fibre_main(void *argument);
 
+/* How far below its end a stack begins: tops that lie a power of two apart would share the few
+ * cache lines of one set. */
+static size_t stagger(int fibre) {
+    return (size_t)fibre * 576 % 16384;
+}
+
 /* The fibre on which a taken thread goes on, or begins. */
 static rg_emu_fibre *fibre_for(rg_emu_worker *worker, int thread) {
     rg_emu_thread *t = &worker->thread[thread];
@@ -86,8 +92,8 @@ static rg_emu_fibre *fibre_for(rg_emu_worker *worker, int thread) {
     } else {
         t->fibre = worker->made++;
         char *stack = (char *)worker + RG_EMULATE_STACKS_AT + (size_t)t->fibre * RG_EMULATE_STACK;
-        if (!rg_emu_fibre_make(&worker->fibre[t->fibre], stack + 4096, RG_EMULATE_STACK - 4096,
-                               fibre_main, worker))
+        size_t bytes = RG_EMULATE_STACK - 4096 - stagger(t->fibre);
+        if (!rg_emu_fibre_make(&worker->fibre[t->fibre], stack + 4096, bytes, fibre_main, worker))
             rg_emu_fault(worker, "no fibre can be made");
     }
     return &worker->fibre[t->fibre];
@@ -107,7 +113,8 @@ static _Noreturn void report_stuck(rg_emu_worker *worker) {
     for (int i = 0; i < worker->seen.threads && first < 0; i++)
         if (worker->thread[i].state != RG_EMU_DONE) first = i;
     const rg_emu_thread *thread = &worker->thread[first < 0 ? 0 : first];
-    for (int i = 0; i < worker->seen.threads && second < 0; i++)
+    bool of_warp = thread->state == RG_EMU_AT_WARP;
+    for (int i = of_warp ? first & ~31 : 0; i < worker->seen.threads && second < 0; i++)
         if (worker->thread[i].state != thread->state || worker->thread[i].line != thread->line)
             second = i;
     worker->seen.thread = first;
@@ -262,6 +269,8 @@ static const rg_emulate_calls calls = {
     .barrier = rg_emu_barrier,
     .warp_barrier = rg_emu_warp_barrier,
     .meet = rg_emu_meet,
+    .mma = rg_emu_mma,
+    .rows = rg_emu_rows,
     .last_block = rg_emu_last_block,
     .copy_async = rg_emu_copy_async,
     .copy_commit = rg_emu_copy_commit,

@@ -55,6 +55,7 @@ static const struct {
     {RG_CU_INVALID_VALUE, "invalid argument"},
     {RG_CU_OUT_OF_MEMORY, "out of memory"},
     {RG_CU_NOT_INITIALIZED, "initialization error"},
+    {RG_CU_DEVICE_UNAVAILABLE, "CUDA-capable device(s) is/are busy or unavailable"},
     {RG_CU_NO_DEVICE, "no CUDA-capable device is detected"},
     {RG_CU_INVALID_DEVICE, "invalid device ordinal"},
     {RG_CU_INVALID_IMAGE, "device kernel image is invalid"},

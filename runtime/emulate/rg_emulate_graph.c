@@ -8,9 +8,12 @@
 struct CUgraphNode_st {
     struct CUgraph_st *graph;
     int index;
-    bool fills;
+    bool fills, copies;
     rg_emu_call call; /* of a kernel; its arguments are the node's own */
-    rg_cu_ptr at;     /* of a fill */
+    rg_cu_ptr at;     /* of a fill, or the device's side of a copy */
+    const void *from; /* of a copy: the host's side, one of the two */
+    void *to;
+    size_t bytes;
     uint32_t value;
     size_t words;
     int *after; /* indices of the nodes before it */
@@ -141,7 +144,51 @@ static rg_cu_result emu_graph_memset(rg_cu_graph_node *node, rg_cu_graph graph,
     return RG_CU_SUCCESS;
 }
 
+/* Between host and device, one run of bytes; what else there is, is not looked alike. */
+static rg_cu_result emu_graph_memcpy(rg_cu_graph_node *node, rg_cu_graph graph,
+                                     const rg_cu_graph_node *before, size_t count,
+                                     const rg_cu_memcpy_node *params, rg_cu_context context) {
+    RG_EMU_ENTER(cuGraphAddMemcpyNode, RG_CU_OUT_OF_MEMORY);
+    struct CUgraphNode_st *made;
+    (void)context;
+    if (!params || params->Height != 1 || params->Depth != 1) return RG_CU_INVALID_VALUE;
+    bool in =
+        params->srcMemoryType == RG_CU_MEMORY_HOST && params->dstMemoryType == RG_CU_MEMORY_DEVICE;
+    bool out =
+        params->srcMemoryType == RG_CU_MEMORY_DEVICE && params->dstMemoryType == RG_CU_MEMORY_HOST;
+    if (!in && !out) return RG_CU_NOT_SUPPORTED;
+    rg_cu_ptr at = in ? params->dstDevice : params->srcDevice;
+    if (!(in ? params->srcHost : params->dstHost)) return RG_CU_INVALID_VALUE;
+    if (!rg_emu_memory_holds(at, params->WidthInBytes)) return RG_CU_INVALID_VALUE;
+    rg_cu_result result = node_new(graph, before, count, &made);
+    if (result != RG_CU_SUCCESS) return result;
+    made->copies = true;
+    made->at = at;
+    if (in) made->from = params->srcHost;
+    if (out) made->to = params->dstHost;
+    made->bytes = params->WidthInBytes;
+    node_add(made);
+    *node = made;
+    return RG_CU_SUCCESS;
+}
+
 /* ---- running ---- */
+
+static rg_cu_result run_copy(const struct CUgraphNode_st *node) {
+    if (node->to) {
+        memcpy(node->to, (const void *)(uintptr_t)node->at, node->bytes);
+    } else {
+        memcpy((void *)(uintptr_t)node->at, node->from, node->bytes);
+        rg_emu_memory_written(node->at, node->bytes);
+    }
+    return RG_CU_SUCCESS;
+}
+
+static rg_cu_result run_node(const struct CUgraphNode_st *node) {
+    if (node->copies) return run_copy(node);
+    if (node->fills) return rg_emu_fill_words(node->at, node->value, node->words);
+    return rg_emu_call_run(&node->call);
+}
 
 static void exec_free(struct CUgraphExec_st *exec) {
     free(exec->node);
@@ -206,8 +253,7 @@ rg_cu_result rg_emu_graph_run(struct CUgraphExec_st *exec) {
         int index = exec->ready[lot];
         const struct CUgraphNode_st *node = exec->node[index];
         exec->ready[lot] = exec->ready[--ready];
-        rg_cu_result result = node->fills ? rg_emu_fill_words(node->at, node->value, node->words)
-                                          : rg_emu_call_run(&node->call);
+        rg_cu_result result = run_node(node);
         if (result != RG_CU_SUCCESS) return result;
         release_after(exec, index, &ready);
     }
@@ -226,6 +272,7 @@ void rg_emu_graph_fill(rg_cuda_driver *driver) {
     driver->graph_destroy = emu_graph_destroy;
     driver->graph_kernel = emu_graph_kernel;
     driver->graph_memset = emu_graph_memset;
+    driver->graph_memcpy = emu_graph_memcpy;
     driver->graph_instantiate = emu_graph_instantiate;
     driver->graph_exec_destroy = emu_graph_exec_destroy;
     driver->graph_launch = emu_graph_launch;

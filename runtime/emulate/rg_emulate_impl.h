@@ -137,7 +137,7 @@ typedef struct rg_emu_thread {
 typedef struct rg_emu_warp {
     int lanes, waiting;
     unsigned turn;
-    unsigned char slot[2][32 * RG_EMULATE_LANE_BYTES]; /* by the meeting's parity */
+    _Alignas(64) unsigned char slot[2][32 * RG_EMULATE_LANE_BYTES]; /* by the meeting's parity */
 } rg_emu_warp;
 
 /* A host thread's region begins with this. */
@@ -173,9 +173,13 @@ uint32_t rg_emu_random(uint64_t *state, uint32_t below);
 /* ---- rg_emulate_sync.c, rg_emulate_copy.c: what kernels call ---- */
 
 void rg_emu_barrier(rg_emulate_worker *worker, int line);
-int rg_emu_last_block(rg_emulate_worker *worker, unsigned *counter, int line);
+int rg_emu_last_block(rg_emulate_worker *worker, unsigned *counter, int count, int line);
 const unsigned char *rg_emu_meet(rg_emulate_worker *worker, int kind, const void *mine,
                                  unsigned bytes, int line);
+/* The same; the lane that comes last calls all(arch, kind, slots) for the warp. */
+const unsigned char *rg_emu_meet_all(rg_emulate_worker *worker, int kind, const void *mine,
+                                     unsigned bytes, int line,
+                                     void (*all)(int arch, int kind, unsigned char *slot));
 void rg_emu_warp_barrier(rg_emulate_worker *worker, int line);
 void rg_emu_copy_async(rg_emulate_worker *worker, void *shared, const void *global, unsigned bytes,
                        unsigned valid);
@@ -192,6 +196,16 @@ void rg_emu_check_read(rg_emulate_worker *worker, const void *at, unsigned long 
 void rg_emu_check_write(rg_emulate_worker *worker, void *at, unsigned long bytes);
 /* Ends the launch: `what` with kernel, block and thread before it becomes the launch's fault. */
 _Noreturn void rg_emu_fault(rg_emu_worker *worker, const char *format, ...) RG_PRINTF(2, 3);
+
+/* ---- rg_emulate_matrix.c, rg_emulate_mma.c: the matrix unit ---- */
+
+const float *rg_emu_mma(rg_emulate_worker *worker, int kind, const rg_emulate_fragments *mine,
+                        int line);
+void rg_emu_rows(rg_emulate_worker *worker, int kind, const void *row, unsigned *words, int line);
+/* d += a b of a warp, to the bit as the architecture does it. The lanes' rg_emulate_fragments lie
+ * RG_EMULATE_LANE_BYTES apart. */
+void rg_emu_multiply(int arch, int kind, unsigned char *slot);
+
 /* The name of the shared array that holds or is nearest to this place. */
 void rg_emu_shared_describe(rg_emu_worker *worker, size_t at, char *text, size_t room);
 
@@ -293,6 +307,8 @@ extern rg_emu_settings rg_emu;
 
 /* Counts the call; true where it has been asked to fail. */
 bool rg_emu_call_fails(rg_emu_call_id call);
+/* Asked before each kernel runs: true where it is the one that loses the device. */
+bool rg_emu_device_lost(void);
 /* Every driver call begins with this: an injected failure, an error from before, or no context. */
 rg_cu_result rg_emu_enter(rg_emu_call_id call, rg_cu_result injected) RG_CHECKED;
 /* The same for the calls that need no context. */

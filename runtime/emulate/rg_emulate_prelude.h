@@ -68,6 +68,49 @@ RG_EMULATE_INLINE float rg_sqrt(float a) {
     return __builtin_sqrtf(a);
 }
 
+/* ---- conversions: the bits of PTX's cvt ---- */
+
+RG_EMULATE_INLINE unsigned rg_emulate_bits(float v) {
+    unsigned bits;
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+/* bits / 2^shift, ties to even. */
+RG_EMULATE_INLINE unsigned rg_emulate_even(unsigned bits, unsigned shift) {
+    return (bits + (1u << (shift - 1)) - 1 + (bits >> shift & 1)) >> shift;
+}
+RG_EMULATE_INLINE unsigned short rg_narrow_bf16(float v) {
+    unsigned bits = rg_emulate_bits(v);
+    return (unsigned short)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fff
+                                                               : rg_emulate_even(bits, 16));
+}
+RG_EMULATE_INLINE unsigned short rg_narrow_f16(float v) {
+    unsigned bits = rg_emulate_bits(v), size = bits & 0x7fffffffu, half;
+    if (size > 0x7f800000u) return 0x7fff;
+    if (size >= 0x47800000u) /* 2^16, infinite */
+        half = 0x7c00;
+    else if (size >= 0x38800000u) /* 2^-14 */
+        half = rg_emulate_even(size - 0x38000000u, 13);
+    else if (size >= 0x33000000u) /* 2^-25: a subnormal of units of 2^-24 */
+        half = rg_emulate_even((size & 0x7fffffu) | 0x800000u, 126 - (size >> 23));
+    else
+        half = 0;
+    return (unsigned short)(bits >> 16 & 0x8000u | half);
+}
+RG_EMULATE_INLINE float rg_widen_f16(unsigned short half) {
+    unsigned exponent = half >> 10 & 31, fraction = half & 0x3ff, bits;
+    if (exponent == 31)
+        bits = fraction ? 0x7fffffffu : 0x7f800000u;
+    else if (exponent == 0)
+        bits = rg_emulate_bits((float)(int)fraction * 0x1p-24f);
+    else
+        bits = (exponent + 112) << 23 | fraction << 13;
+    bits |= (unsigned)(half & 0x8000) << 16 & (bits == 0x7fffffffu ? 0 : ~0u);
+    float v;
+    __builtin_memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
 /* ---- barriers and the other blocks ---- */
 
 /* Not inlined, since the worker's own fields must not be seen by the checks. */
@@ -79,8 +122,8 @@ RG_EMULATE_OUT void rg_barrier(RG_EMULATE_LINE) {
 RG_EMULATE_OUT void rg_warp_barrier(RG_EMULATE_LINE) {
     rg_emulate_self()->call->warp_barrier(rg_emulate_self(), line);
 }
-RG_EMULATE_OUT bool rg_last_block(unsigned *counter, RG_EMULATE_LINE) {
-    return rg_emulate_self()->call->last_block(rg_emulate_self(), counter, line) != 0;
+RG_EMULATE_OUT bool rg_last_block(unsigned *counter, int count = rg_blocks(), RG_EMULATE_LINE) {
+    return rg_emulate_self()->call->last_block(rg_emulate_self(), counter, count, line) != 0;
 }
 
 /* ---- warp operations: a meeting of its lanes ---- */
@@ -110,6 +153,50 @@ template <typename T> RG_EMULATE_INLINE T rg_shfl_up(T value, int by, RG_EMULATE
 template <typename T> RG_EMULATE_INLINE T rg_shfl(T value, int lane, RG_EMULATE_LINE) {
     return rg_emulate_exchange(value, RG_EMULATE_MEET_LANE, lane & 31, line);
 }
+
+/* ---- the matrix unit. By value, so that the caller's arrays can stay registers ---- */
+
+struct rg_emulate_four {
+    float d[4];
+};
+struct rg_emulate_words {
+    unsigned word[4];
+};
+
+RG_EMULATE_OUT rg_emulate_four rg_emulate_mma(float d0, float d1, float d2, float d3, unsigned a0,
+                                              unsigned a1, unsigned a2, unsigned a3, unsigned b0,
+                                              unsigned b1, int kind, int line) {
+    rg_emulate_worker *worker = rg_emulate_self();
+    rg_emulate_fragments mine = {{d0, d1, d2, d3}, {a0, a1, a2, a3}, {b0, b1}};
+    const float *d = worker->call->mma(worker, kind, &mine, line);
+    return {{d[0], d[1], d[2], d[3]}};
+}
+RG_EMULATE_OUT rg_emulate_words rg_emulate_rows(const void *row, int kind, int line) {
+    rg_emulate_words words = {};
+    rg_emulate_self()->call->rows(rg_emulate_self(), kind, row, words.word, line);
+    return words;
+}
+
+#define RG_EMULATE_MMA(name, kind, a2, a3, b1)                                                     \
+    RG_EMULATE_INLINE void name(float *d, const unsigned *a, const unsigned *b, RG_EMULATE_LINE) { \
+        rg_emulate_four sum =                                                                      \
+            rg_emulate_mma(d[0], d[1], d[2], d[3], a[0], a[1], a2, a3, b[0], b1, kind, line);      \
+        d[0] = sum.d[0], d[1] = sum.d[1], d[2] = sum.d[2], d[3] = sum.d[3];                        \
+    }
+RG_EMULATE_MMA(rg_mma_bf16, RG_EMULATE_MEET_BF16, a[2], a[3], b[1])
+RG_EMULATE_MMA(rg_mma_f16, RG_EMULATE_MEET_F16, a[2], a[3], b[1])
+RG_EMULATE_MMA(rg_mma_f16_k8, RG_EMULATE_MEET_F16_K8, 0, 0, 0)
+RG_EMULATE_MMA(rg_mma_tf32, RG_EMULATE_MEET_TF32, a[2], a[3], b[1])
+
+#define RG_EMULATE_ROWS(name, kind, count)                                                         \
+    RG_EMULATE_INLINE void name(unsigned *r, const void *row, RG_EMULATE_LINE) {                   \
+        rg_emulate_words words = rg_emulate_rows(row, kind, line);                                 \
+        for (int i = 0; i < count; i++) r[i] = words.word[i];                                      \
+    }
+RG_EMULATE_ROWS(rg_ldmatrix2, RG_EMULATE_MEET_ROWS2, 2)
+RG_EMULATE_ROWS(rg_ldmatrix4, RG_EMULATE_MEET_ROWS4, 4)
+RG_EMULATE_ROWS(rg_ldmatrix2_trans, RG_EMULATE_MEET_ROWS2_TRANS, 2)
+RG_EMULATE_ROWS(rg_ldmatrix4_trans, RG_EMULATE_MEET_ROWS4_TRANS, 4)
 
 /* ---- asynchronous copies: they land where they are waited for ---- */
 

@@ -57,6 +57,7 @@ void rg_emu_call_free(rg_emu_call *call) {
 
 rg_cu_result rg_emu_call_run(const rg_emu_call *call) {
     if (rg_emu.error != RG_CU_SUCCESS) return rg_emu.error;
+    if (rg_emu_device_lost()) return rg_emu.error = RG_CU_DEVICE_UNAVAILABLE;
     if (rg_emu_grid_run(call->function, call->blocks, call->threads, call->shared_bytes,
                         call->argument, rg_emu.fault))
         return RG_CU_SUCCESS;

@@ -45,8 +45,9 @@ static void release_warp(rg_emu_worker *worker, int mine) {
 
 /* A lane that runs ahead comes to the next meeting, at most, before the others have read: two sets
  * of slots are enough. */
-const unsigned char *rg_emu_meet(rg_emulate_worker *seen, int kind, const void *mine,
-                                 unsigned bytes, int line) {
+const unsigned char *rg_emu_meet_all(rg_emulate_worker *seen, int kind, const void *mine,
+                                     unsigned bytes, int line,
+                                     void (*all)(int arch, int kind, unsigned char *slot)) {
     rg_emu_worker *worker = rg_emu_of(seen);
     int me = seen->thread;
     rg_emu_thread *thread = &worker->thread[me];
@@ -61,10 +62,16 @@ const unsigned char *rg_emu_meet(rg_emulate_worker *seen, int kind, const void *
     if (++warp->waiting == warp->lanes) {
         if (kind == RG_EMULATE_MEET_BARRIER) seen->turn = ++warp->turn;
         release_warp(worker, me);
+        if (all) all(worker->launch->function->module->content->arch, kind, slot);
     } else {
         rg_emu_yield(worker);
     }
     return slot;
+}
+
+const unsigned char *rg_emu_meet(rg_emulate_worker *seen, int kind, const void *mine,
+                                 unsigned bytes, int line) {
+    return rg_emu_meet_all(seen, kind, mine, bytes, line, NULL);
 }
 
 void rg_emu_warp_barrier(rg_emulate_worker *seen, int line) {
@@ -72,24 +79,24 @@ void rg_emu_warp_barrier(rg_emulate_worker *seen, int line) {
 }
 
 /* Thread 0 counts. From here on the block's accesses carry the tag of one that has passed. */
-static void count_block(rg_emu_worker *worker, unsigned *counter) {
+static void count_block(rg_emu_worker *worker, unsigned *counter, int count) {
     rg_emulate_worker *seen = &worker->seen;
     if (!rg_emu_memory_holds((rg_cu_ptr)(uintptr_t)counter, sizeof *counter))
         rg_emu_fault(worker, "the counter of rg_last_block is not in device memory");
     unsigned before = __atomic_fetch_add(counter, 1, __ATOMIC_ACQ_REL);
-    if (before >= (unsigned)seen->blocks)
+    if (before >= (unsigned)count)
         rg_emu_fault(worker, "the counter of rg_last_block did not begin at 0 (it is %u)", before);
-    worker->answer = before == (unsigned)seen->blocks - 1;
+    worker->answer = before == (unsigned)count - 1;
     if (worker->answer) __atomic_store_n(counter, 0, __ATOMIC_RELEASE);
     rg_emu_memory_written((rg_cu_ptr)(uintptr_t)counter, sizeof *counter);
     seen->tag |= 1;
     seen->last = (unsigned)worker->answer;
 }
 
-int rg_emu_last_block(rg_emulate_worker *seen, unsigned *counter, int line) {
+int rg_emu_last_block(rg_emulate_worker *seen, unsigned *counter, int count, int line) {
     rg_emu_worker *worker = rg_emu_of(seen);
     rg_emu_barrier(seen, line);
-    if (seen->thread == 0) count_block(worker, counter);
+    if (seen->thread == 0) count_block(worker, counter, count);
     rg_emu_barrier(seen, line);
     return worker->answer;
 }

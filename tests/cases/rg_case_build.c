@@ -7,7 +7,7 @@ build build_new(rg_arena *arena, int32_t vector, rg_kdesc *desc, rg_kkind kind, 
     snprintf(desc->name, sizeof desc->name, "%s", name);
     desc->arg = RG_NEW_ARRAY(arena, rg_karg, BUILD_ARGS);
     desc->site = RG_NEW_ARRAY(arena, rg_ksite, BUILD_SITES);
-    desc->contr = RG_NEW_ARRAY(arena, rg_kcontr, 2);
+    desc->contr = RG_NEW_ARRAY(arena, rg_kcontr, BUILD_CONTRS);
     desc->fin = RG_NEW_ARRAY(arena, rg_kfin, BUILD_ARGS);
     build b = {.arena = arena, .desc = desc, .vector = vector};
     b.failed = !desc->arg || !desc->site || !desc->contr || !desc->fin;
@@ -167,6 +167,15 @@ void rg_case_settle(rg_kdesc *desc, const rg_kvariant *variant, int32_t wino_m) 
     for (int32_t i = 0; i < desc->arg_count; i++)
         if (desc->arg[i].layout == RG_LAYOUT_PART && desc->arg[i].written)
             desc->arg[i].parts_per_block = variant->parts_per_block;
+}
+
+void rg_case_turn(rg_kdesc *desc, int32_t vector) {
+    for (int32_t i = 0; i < desc->contr_count; i++) {
+        rg_karg *w = &desc->arg[desc->contr[i].w_arg];
+        w->turned = true;
+        w->kp = round_up(w->c, vector);
+        w->kb = w->kp % (2 * vector) == 0 ? 2 * vector : vector;
+    }
 }
 
 enum { CASES = 256 };

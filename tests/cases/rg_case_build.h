@@ -4,7 +4,7 @@
 
 #include "rg_cases.h"
 
-enum { BUILD_ARGS = 16, BUILD_SITES = 4, BUILD_OUTS = 6 };
+enum { BUILD_ARGS = 16, BUILD_SITES = 4, BUILD_OUTS = 6, BUILD_CONTRS = 2 };
 
 typedef struct build {
     rg_arena *arena;
@@ -41,6 +41,10 @@ int32_t ex3(build *b, rg_expr_op op, int32_t x, int32_t y, int32_t z);
 int32_t ex_relu(build *b, int32_t x);
 
 #define RG_AXES_NHW (RG_AXIS_N | RG_AXIS_H | RG_AXIS_W)
+
+/* The four convolutions of each shape, with live images in turn; false when memory runs out. */
+bool cases_conv_shapes(rg_arena *arena, int32_t vector, const rg_conv_shape *shape, int32_t shapes,
+                       const int32_t live[3], rg_case *list, int32_t *count);
 
 /* The families, each in its file: append to list[*count]. */
 void cases_conv(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count);

@@ -155,15 +155,14 @@ static bool joined_dgrad(rg_arena *arena, int32_t vector, rg_case *to) {
     return !b.failed;
 }
 
-/* Every shape with a prologue and an epilogue that change from one to the next; live images: part
- * of a block, one, three. */
-void cases_conv(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) {
+/* Every shape with a prologue and an epilogue that change from one to the next. */
+bool cases_conv_shapes(rg_arena *arena, int32_t vector, const rg_conv_shape *shape, int32_t shapes,
+                       const int32_t live[3], rg_case *list, int32_t *count) {
     static const prologue before[] = {PLAIN, BNRELU, BNRELU_STORE, RESIDUAL_STORE};
     static const epilogue after[] = {MOMENTS, STORE, MASK_SUMS, BIAS, ALL};
-    static const int32_t live[] = {11, 16, 37};
     bool ok = true;
-    for (int32_t i = 0; i < rg_conv_shape_count; i++) {
-        const rg_conv_shape *s = &rg_conv_shapes[i];
+    for (int32_t i = 0; i < shapes; i++) {
+        const rg_conv_shape *s = &shape[i];
         rg_case *at = &list[*count];
         ok &= conv(arena, vector, s, false, before[i % 4], after[i % 5], &at[0]);
         ok &= conv(arena, vector, s, true, i % 2 ? BN_GRAD : PLAIN, after[(i + 2) % 5], &at[1]);
@@ -177,5 +176,12 @@ void cases_conv(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) 
     }
     ok &= joined_dgrad(arena, vector, &list[*count]);
     list[(*count)++].live = 20;
-    if (!ok) *count = -1;
+    return ok;
+}
+
+/* Live images: part of a block, one, three. */
+void cases_conv(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) {
+    static const int32_t live[] = {11, 16, 37};
+    if (!cases_conv_shapes(arena, vector, rg_conv_shapes, rg_conv_shape_count, live, list, count))
+        *count = -1;
 }

@@ -1,0 +1,409 @@
+/* Tails: a kernel and what gathers its parts as one, against the two of them, on the emulator, and
+ * in the plan. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "driver.h"
+#include "rg_cases.h"
+#include "rg_emulate.h"
+
+enum { ARCH = 90, KERNELS = 256, VECTOR = 16 };
+
+static void fail_with(const rg_ctx *ctx, const char *what) {
+    char *line = ctx->last ? rg_diag_format(ctx->arena, ctx->last) : NULL;
+    fail_msg("%s: %s", what, line ? line : "no diagnostic");
+}
+
+static bool has_parts(const rg_kdesc *desc) {
+    for (int32_t i = 0; i < desc->arg_count; i++) {
+        rg_layout layout = desc->arg[i].layout;
+        if (desc->arg[i].written && (layout == RG_LAYOUT_PART || layout == RG_LAYOUT_PARTW))
+            return true;
+    }
+    return false;
+}
+
+/* A description that shares nothing with the case. */
+static rg_kdesc settled(rg_ctx *ctx, const rg_case *one, const rg_kvariant *variant) {
+    rg_kdesc desc = one->desc;
+    desc.arg = rg_arena_copy(ctx->arena, desc.arg, (size_t)desc.arg_count * sizeof *desc.arg);
+    assert_non_null(desc.arg);
+    rg_case_settle(&desc, variant, 0);
+    return desc;
+}
+
+/* ---- the meaning ---- */
+
+/* Doubles for the arguments of one description: values and bounds. */
+typedef struct numbers {
+    double **value, **error;
+} numbers;
+
+/* A number in [1/2, 3/2) that depends on i alone: of one sign, so that no bound drowns a value. */
+static double number(int64_t i) {
+    uint64_t x = (uint64_t)i * 0x9e3779b97f4a7c15u;
+    x ^= x >> 31;
+    x *= 0xd6e8feb86659fd93u;
+    return (double)(x >> 11) * 0x1p-53 + 0.5;
+}
+
+static numbers numbers_for(rg_ctx *ctx, const rg_kdesc *desc, int32_t blocks) {
+    numbers n = {RG_NEW_ARRAY(ctx->arena, double *, desc->arg_count),
+                 RG_NEW_ARRAY(ctx->arena, double *, desc->arg_count)};
+    assert_true(n.value && n.error);
+    for (int32_t i = 0; i < desc->arg_count; i++) {
+        int64_t count = rg_karg_elements(&desc->arg[i], blocks);
+        n.value[i] = RG_NEW_ARRAY(ctx->arena, double, count);
+        n.error[i] = RG_NEW_ARRAY(ctx->arena, double, count);
+        assert_true(n.value[i] && n.error[i]);
+        for (int64_t j = 0; j < count; j++) n.value[i][j] = number(j * 31 + i);
+    }
+    return n;
+}
+
+static void interpret(rg_ctx *ctx, const rg_kdesc *desc, int32_t live, const numbers *n) {
+    rg_ctrl ctrl = {.live = live, .blocks = (live + RG_BLOCK - 1) / RG_BLOCK};
+    if (rg_kdesc_interpret_bound(ctx, desc, &ctrl, n->value, n->error) != RG_OK)
+        fail_with(ctx, desc->name);
+}
+
+/* The kernel, then the one that gathers its argument `part`, against both as one. Did the parts
+ * have bounds of their own? */
+static bool compare_pair(rg_ctx *ctx, const rg_case *one, const rg_kdesc *desc, int32_t part) {
+    int32_t blocks = (one->live + RG_BLOCK - 1) / RG_BLOCK, same[3] = {part, -1, -1};
+    rg_kdesc vec, both = *desc;
+    assert_true(rg_case_finish(ctx->arena, VECTOR, desc, part, &vec));
+    if (rg_kdesc_add_tail(ctx, &both, &vec, same) != RG_OK) fail_with(ctx, one->label);
+    if (rg_kdesc_add_counter(ctx, &both) != RG_OK) fail_with(ctx, one->label);
+    numbers first = numbers_for(ctx, desc, blocks), second = numbers_for(ctx, &vec, blocks),
+            merged = numbers_for(ctx, &both, blocks);
+    interpret(ctx, desc, one->live, &first);
+    second.value[0] = first.value[part];
+    for (int32_t i = 1; i < vec.arg_count; i++)
+        for (int64_t j = 0; j < rg_karg_elements(&vec.arg[i], blocks); j++)
+            merged.value[same[i]][j] = second.value[i][j];
+    interpret(ctx, &vec, one->live, &second);
+    interpret(ctx, &both, one->live, &merged);
+    int32_t y = vec.arg_count - 1;
+    int64_t count = vec.arg[y].layout == RG_LAYOUT_VEC ? vec.arg[y].c : vec.arg[y].length;
+    double own = 0, carried = 0;
+    for (int64_t j = 0; j < count; j++) {
+        assert_true(merged.value[same[y]][j] == second.value[y][j]);
+        assert_true(merged.error[same[y]][j] >= second.error[y][j]);
+        own += second.error[y][j];
+        carried += merged.error[same[y]][j];
+    }
+    return carried > own;
+}
+
+static void test_a_tail_means_what_the_kernel_after_would(void **state) {
+    (void)state;
+    rg_ctx ctx;
+    int32_t count, tried = 0, carried = 0;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    const rg_case *cases = rg_cases(ctx.arena, VECTOR, &count);
+    assert_non_null(cases);
+    const rg_kvariant variant = {.name = "any", .parts_per_block = 3, .complete = false};
+    for (int32_t i = 0; i < count; i++) {
+        if (cases[i].desc.kind == RG_K_VEC) continue;
+        rg_kdesc desc = settled(&ctx, &cases[i], &variant);
+        for (int32_t a = 0; a < desc.arg_count; a++) {
+            const rg_karg *arg = &desc.arg[a];
+            rg_layout part = desc.kind == RG_K_WGRAD ? RG_LAYOUT_PARTW : RG_LAYOUT_PART;
+            if (arg->layout != part || !arg->written) continue;
+            carried += compare_pair(&ctx, &cases[i], &desc, a);
+            tried++;
+        }
+    }
+    assert_true(tried > 20 && carried > 20); /* a maximum has none */
+    rg_ctx_free(&ctx);
+}
+
+/* ---- descriptions ---- */
+
+static void refused(rg_ctx *ctx, const rg_kdesc *desc) {
+    assert_int_equal(rg_kdesc_check(ctx, desc), RG_E_INTERNAL);
+}
+
+static void test_wrong_tails_are_refused(void **state) {
+    (void)state;
+    rg_ctx ctx;
+    int32_t count, tails, at = 0;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    const rg_case *cases = rg_cases(ctx.arena, VECTOR, &count);
+    assert_non_null(cases);
+    while (at < count && strcmp(cases[at].label, "residual add, moments") != 0) at++;
+    assert_true(at < count);
+    const rg_kvariant variant = {.name = "any", .parts_per_block = 3, .complete = true};
+    rg_kdesc good = settled(&ctx, &cases[at], &variant);
+    assert_true(rg_case_add_tails(&ctx, VECTOR, &good, &tails));
+    assert_int_equal(rg_kdesc_check(&ctx, &good), RG_OK);
+    rg_kdesc bad = good;
+    bad.counter_arg = 0; /* no counter */
+    refused(&ctx, &bad);
+    bad = good;
+    bad.variant.counters = 2; /* it has one */
+    refused(&ctx, &bad);
+    good.arg[good.fin[0].arg].written = false; /* another kernel's parts */
+    refused(&ctx, &good);
+    good.arg[good.fin[0].arg].written = true;
+    good.tail[0].site.h = 2; /* no run */
+    refused(&ctx, &good);
+    rg_ctx_free(&ctx);
+}
+
+/* ---- on the emulator ---- */
+
+typedef struct bench {
+    rg_ctx ctx;
+    rg_tpl *tpl;
+    const rg_cuda_api *api;
+    rg_harness_cuda cuda;
+    int32_t count;
+    rg_kdesc desc[KERNELS];
+    const char *label[KERNELS];
+    rg_cuda_source source[KERNELS];
+    rg_cuda_object object[KERNELS];
+} bench;
+
+static bench *bench_open(int32_t max_blocks) {
+    const rg_target target = {
+        .name = "cuda", .isa = "cuda", .vector = VECTOR, .arch = ARCH, .max_blocks = max_blocks};
+    const rg_emulate_options options = {.arch = ARCH, .seed = 3};
+    bench *b = calloc(1, sizeof *b);
+    assert_non_null(b);
+    b->api = rg_emulate_api(&options);
+    assert_int_equal(rg_ctx_init(&b->ctx), RG_OK);
+    if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
+    if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK) fail_with(&b->ctx, "device");
+    return b;
+}
+
+static void bench_close(bench *b) {
+    rg_harness_cuda_close(&b->cuda);
+    rg_tpl_close(b->tpl);
+    rg_ctx_free(&b->ctx);
+    free(b);
+}
+
+/* All variants of a case that leave parts, with tails. */
+static void add_case(bench *b, const rg_case *one) {
+    rg_candidate *list;
+    int32_t count, tails;
+    rg_status status = rg_tpl_candidates(&b->ctx, b->tpl, &one->desc, one->dgrad, &list, &count);
+    if (status == RG_E_UNSUPPORTED && one->optional) return;
+    if (status != RG_OK) fail_with(&b->ctx, one->label);
+    for (int32_t i = 0; i < count; i++) {
+        rg_kdesc desc = settled(&b->ctx, one, &list[i].variant);
+        if (!has_parts(&desc)) continue;
+        assert_true(b->count < KERNELS);
+        assert_true(rg_case_add_tails(&b->ctx, VECTOR, &desc, &tails));
+        if (rg_kdesc_check(&b->ctx, &desc) != RG_OK) fail_with(&b->ctx, one->label);
+        rg_emitted text;
+        if (rg_emit_kernel(&b->ctx, b->tpl, &desc, &text) != RG_OK) fail_with(&b->ctx, one->label);
+        b->desc[b->count] = desc;
+        b->label[b->count] = one->label;
+        char *symbol = rg_arena_strdup(b->ctx.arena, text.symbol);
+        assert_non_null(symbol);
+        b->source[b->count++] = (rg_cuda_source){symbol, text.source};
+    }
+}
+
+/* The cases whose label begins so; of contractions every n-th, since a tail knows no more of them
+ * than their channels. */
+static void add_cases(bench *b, const char *label, int n) {
+    int32_t count, seen = 0;
+    const rg_case *cases = rg_cases(b->ctx.arena, VECTOR, &count);
+    assert_non_null(cases);
+    for (int32_t i = 0; i < count; i++) {
+        rg_kkind kind = cases[i].desc.kind;
+        bool contracts = kind == RG_K_CONV || kind == RG_K_WGRAD;
+        if (!contracts && kind != RG_K_WINDOW && kind != RG_K_MAP) continue;
+        if (strncmp(cases[i].label, label, strlen(label)) != 0) continue;
+        if (!contracts || seen++ % n == 0) add_case(b, &cases[i]);
+    }
+}
+
+static void build_all(bench *b) {
+    const rg_cuda_build_options options = {.arch = ARCH,
+                                           .cache_dir = RG_BINARY_DIR "/cu-tails-cache"};
+    rg_cuda_stats stats;
+    assert_true(b->count > 0);
+    if (rg_cuda_build(&b->ctx, b->api, b->source, b->count, &options, b->object, &stats) != RG_OK)
+        fail_with(&b->ctx, "build");
+}
+
+static int32_t check_all(bench *b, int32_t live) {
+    int32_t wrong = 0;
+    for (int32_t i = 0; i < b->count; i++) {
+        rg_harness_result result = {0};
+        rg_status status =
+            rg_harness_cuda_check(&b->ctx, &b->cuda, &b->desc[i], &b->object[i], live, 7, &result);
+        if (status == RG_OK && result.passed && result.compared > 0) continue;
+        wrong++;
+        print_message("WRONG  %s, %d images, %s: %s %s\n", b->label[i], live, b->source[i].symbol,
+                      status == RG_OK ? result.trouble : b->ctx.last->text, rg_emulate_fault());
+        if (status == RG_OK) continue;
+        rg_harness_cuda_close(&b->cuda); /* the context is lost with a fault */
+        if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK)
+            fail_with(&b->ctx, "device");
+    }
+    print_message("tails, emulated: %d kernels of %d images, %d wrong\n", b->count, live, wrong);
+    return wrong;
+}
+
+/* One image block and three. */
+static void test_the_last_block_gathers_what_all_have_left(void **state) {
+    (void)state;
+    bench *b = bench_open(4);
+    const char *label = getenv("RG_TEST_CASE");
+    add_cases(b, label ? label : "", label ? 1 : 3);
+    build_all(b);
+    int32_t wrong = check_all(b, 5) + check_all(b, 37);
+    bench_close(b);
+    assert_int_equal(wrong, 0);
+}
+
+/* More parts than a block has threads, and none for some of these. */
+static void test_more_parts_than_threads_are_gathered_whole(void **state) {
+    (void)state;
+    bench *b = bench_open(300);
+    add_cases(b, "softmax cross-entropy", 1);
+    build_all(b);
+    int32_t wrong = check_all(b, 16 * 300 - 3);
+    bench_close(b);
+    assert_int_equal(wrong, 0);
+}
+
+/* A batch of 300 blocks: a thread has more parts than it adds up one by one. */
+static void test_a_large_batch_is_gathered_in_several_chains(void **state) {
+    (void)state;
+    bench *b = bench_open(300);
+    add_cases(b, "residual add, moments", 1);
+    build_all(b);
+    int32_t chains = 0;
+    for (int32_t i = 0; i < b->count; i++) chains += strstr(b->source[i].source, "chain0") != NULL;
+    assert_true(chains > 0);
+    int32_t wrong = check_all(b, 16 * 20 - 3);
+    bench_close(b);
+    assert_int_equal(wrong, 0);
+}
+
+/* ---- the plan ---- */
+
+static void plan_of(rg_job *job, rg_ctx *ctx, rg_cli *cli, const char *spec, const char *format) {
+    *cli = (rg_cli){.command = "train",
+                    .spec = spec,
+                    .target = "cuda",
+                    .device = "emulate",
+                    .arch = "sm_90",
+                    .precision = format,
+                    .optimise = 1,
+                    .quiet = true};
+    *job = (rg_job){.ctx = ctx, .cli = cli};
+    assert_int_equal(rg_ctx_init(ctx), RG_OK);
+    if (rg_job_compile(job) != RG_OK) fail_with(ctx, spec);
+}
+
+static int32_t launches_of_a_step(const char *spec, const char *format) {
+    rg_ctx ctx;
+    rg_cli cli;
+    rg_job job;
+    plan_of(&job, &ctx, &cli, spec, format);
+    int32_t count = 0;
+    for (int32_t i = 0; i < job.planned.launch_count; i++) {
+        const rg_launch *launch = &job.planned.launch[i];
+        count += launch->program == RG_PP_GRAD || launch->program == RG_PP_UPDATE;
+    }
+    rg_job_close(&job);
+    rg_ctx_free(&ctx);
+    return count;
+}
+
+/* 21 fprops, 17 dgrads, 21 wgrads, four windows, the loss, the optimiser; with matrix units also
+ * weight gradients that are cheaper added up by a launch of their own; in f16 the largest gradient,
+ * and the loss scale. */
+static void test_a_step_of_the_reference_network_has_few_launches(void **state) {
+    (void)state;
+    static const char *const formats[] = {"f32", "tf32", "bf16", "f16"};
+    static const int32_t most[] = {65, 72, 70, 72};
+    for (int i = 0; i < 4; i++) {
+        int32_t count = launches_of_a_step(RG_SOURCE_DIR "/specs/resnet18_cifar.lua", formats[i]);
+        print_message("launches of a step, %s: %d\n", formats[i], count);
+        assert_in_range(count, 1, most[i]);
+    }
+}
+
+/* Each launch has counters of its own: launches may run side by side. */
+static void test_launches_share_no_counters(void **state) {
+    (void)state;
+    rg_ctx ctx;
+    rg_cli cli;
+    rg_job job;
+    plan_of(&job, &ctx, &cli, RG_SOURCE_DIR "/specs/tiny/tiny_residual.lua", "f32");
+    bool *taken = RG_NEW_ARRAY(ctx.arena, bool, job.planned.buffer_count);
+    int32_t tails = 0;
+    assert_non_null(taken);
+    for (int32_t i = 0; i < job.planned.launch_count; i++) {
+        const rg_launch *launch = &job.planned.launch[i];
+        if (launch->desc.tail_count == 0) continue;
+        uint32_t counters = launch->buffer[launch->desc.counter_arg];
+        assert_int_equal(job.planned.buffer[counters].arena, RG_ARENA_DERIVED);
+        assert_false(taken[counters]);
+        taken[counters] = true;
+        tails++;
+    }
+    assert_true(tails > 5);
+    rg_job_close(&job);
+    rg_ctx_free(&ctx);
+}
+
+/* ---- a network ---- */
+
+/* The losses that `resgen train` prints. */
+static int read_losses(const char *options, double *loss, int room) {
+    char command[512], line[256];
+    snprintf(command, sizeof command,
+             "%s train %s/specs/tiny/tiny_residual.lua --data=synthetic --steps=3 "
+             "--cache=%s/cu-tails-cache --out=%s/cu-tails-out %s 2>&1",
+             RG_PROGRAM, RG_SOURCE_DIR, RG_BINARY_DIR, RG_BINARY_DIR, options);
+    FILE *out = popen(command, "r");
+    int count = 0;
+    assert_non_null(out);
+    while (fgets(line, sizeof line, out)) {
+        if (count < room && sscanf(line, "epoch 0 step %*d loss %lf", &loss[count]) == 1) count++;
+        if (strstr(line, "error")) print_message("%s", line);
+    }
+    assert_int_equal(pclose(out), 0);
+    return count;
+}
+
+/* A step feels its tails: statistics, gradients of BN and of biases, the loss itself. */
+static void test_training_with_tails_prints_the_losses_of_the_cpu(void **state) {
+    (void)state;
+    double cpu[3], cuda[3];
+    assert_int_equal(read_losses("--target=cpu", cpu, 3), 3);
+    assert_int_equal(read_losses("--device=emulate", cuda, 3), 3);
+    for (int i = 0; i < 3; i++)
+        assert_true(fabs(cpu[i] - cuda[i]) < 1e-4); /* Adam's first steps divide by small numbers */
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_tail_means_what_the_kernel_after_would),
+        cmocka_unit_test(test_wrong_tails_are_refused),
+        cmocka_unit_test(test_the_last_block_gathers_what_all_have_left),
+        cmocka_unit_test(test_more_parts_than_threads_are_gathered_whole),
+        cmocka_unit_test(test_a_large_batch_is_gathered_in_several_chains),
+        cmocka_unit_test(test_a_step_of_the_reference_network_has_few_launches),
+        cmocka_unit_test(test_launches_share_no_counters),
+        cmocka_unit_test(test_training_with_tails_prints_the_losses_of_the_cpu),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
