@@ -8,7 +8,7 @@
 #include "rg_harness_cuda.h"
 #include "rg_report.h"
 
-enum { EMULATED_ARCH = 90, WIDE_EXPONENTS_ARCH = 80, WARP = 32 };
+enum { DEFAULT_ARCH = 90, WIDE_EXPONENTS_ARCH = 80, WARP = 32 };
 
 struct rg_job_cuda {
     rg_cuda_api own;        /* where this process has opened the libraries */
@@ -48,12 +48,12 @@ static rg_status named_arch(const rg_job *job, int *arch) {
 }
 
 static bool needs_kernels(const rg_job *job) {
-    return !job->cli->dump && strcmp(job->cli->command, "explain") != 0;
+    return !job->cli->dump && strcmp(job->cli->command, "explain") != 0 &&
+           strcmp(job->cli->device, "reference") != 0;
 }
 
 static bool needs_device(const rg_job *job) {
-    return needs_kernels(job) && strcmp(job->cli->command, "build") != 0 &&
-           strcmp(job->cli->device, "reference") != 0;
+    return needs_kernels(job) && strcmp(job->cli->command, "build") != 0;
 }
 
 /* A cubin runs on its own architecture and on later ones of the same generation. */
@@ -92,7 +92,7 @@ static rg_status open_device(rg_job *job) {
 
 static rg_status open_emulator(rg_job *job) {
     struct rg_job_cuda *cuda = job->cuda;
-    if (!cuda->arch) cuda->arch = EMULATED_ARCH;
+    if (!cuda->arch) cuda->arch = DEFAULT_ARCH;
     rg_emulate_options options = {
         .arch = cuda->arch, .seed = job->spec->seed, .threads = rg_job_threads(job)};
     cuda->api = rg_emulate_api(&options);
@@ -113,6 +113,8 @@ rg_status rg_job_cuda_open(rg_job *job) {
     struct rg_job_cuda *cuda = job->cuda = RG_NEW(job->ctx->arena, struct rg_job_cuda);
     if (!cuda) return rg_nomem(job->ctx);
     RG_TRY(named_arch(job, &cuda->arch));
+    /* What nothing is built for is shown for one architecture on every machine. */
+    if (!needs_kernels(job) && !cuda->arch) cuda->arch = DEFAULT_ARCH;
     if (is_emulated(job)) RG_TRY(open_emulator(job));
     if (!is_emulated(job) && (needs_device(job) || !cuda->arch)) RG_TRY(open_device(job));
     if (!is_emulated(job) && !cuda->own.name && needs_kernels(job))

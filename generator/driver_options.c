@@ -140,7 +140,9 @@ static rg_status settle_device(rg_ctx *ctx, rg_cli *cli) {
                        "--device=%s: expected cpu, reference, cuda, cuda:N or emulate",
                        cli->device);
     bool gpu = cli->device && is_cuda_device(cli->device);
-    if (!cli->target) cli->target = gpu ? "cuda" : "cpu";
+    bool rounded = cli->device && strcmp(cli->device, "reference") == 0 &&
+                   strcmp(cli->precision, "f32") != 0; /* only target cuda has such graphs */
+    if (!cli->target) cli->target = gpu || rounded ? "cuda" : "cpu";
     if (!cli->device) cli->device = cli->target;
     gpu = is_cuda_device(cli->device);
     if (strcmp(cli->device, "reference") == 0 || gpu == (strcmp(cli->target, "cuda") == 0))
@@ -182,7 +184,7 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
         return rg_fail(
             ctx, RG_E_USAGE,
             "--dump=%s: expected infer, grad, decompose, fold, simplify, precision, fuse, "
-            "select, expand, schedule, check or plan",
+            "select, expand, schedule, check, plan or floor",
             cli->dump);
     return RG_OK;
 }

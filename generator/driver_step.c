@@ -66,13 +66,14 @@ static rg_status one_batch(rg_job *job, rg_exec *exec, const step_source *from, 
 
 /* Programs as training or evaluation runs them: the batch made by the host before, or the next one
  * by the device beside them. *ms: with the host's batch. */
-static rg_status run_once(rg_job *job, rg_exec *exec, const step_source *from, rg_exec_work *work,
-                          int run, double fill_ms, double *ms) {
+static rg_status run_once(rg_job *job, rg_exec *exec, const step_source *from,
+                          const rg_exec_work *work, int run, double fill_ms, double *ms) {
     rg_exec_batch next;
+    rg_exec_work whole = *work;
     RG_TRY(batch_of(job, from, work->ctrl.live, run + 1, &next));
-    if (from->kept >= 0) work->next = &next;
+    if (from->kept >= 0) whole.next = &next;
     double start = rg_now_ms();
-    RG_TRY(rg_exec_work_run(job->ctx, exec, work));
+    RG_TRY(rg_exec_work_run(job->ctx, exec, &whole));
     RG_TRY(rg_exec_finish(job->ctx, exec));
     *ms = rg_now_ms() - start + (from->kept >= 0 ? 0 : fill_ms);
     return RG_OK;

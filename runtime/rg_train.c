@@ -108,16 +108,16 @@ static rg_status fill_batch(rg_ctx *ctx, rg_exec *exec, const train_source *sour
 /* Programs on the batch at `first`, which is there, and beside them the one after it, if there is
  * to be one. */
 static rg_status run_batch(rg_ctx *ctx, rg_exec *exec, const train_source *source, uint64_t first,
-                           uint32_t batch, bool more, rg_exec_work *work) {
+                           uint32_t batch, bool more, const rg_exec_work *work) {
     uint64_t after = first + batch;
     rg_exec_batch next;
+    rg_exec_work whole = *work;
     more = more && after < source->set->count;
     if (more && source->kept >= 0) {
         next = batch_at(source, after, batch);
-        work->next = &next;
+        whole.next = &next;
     }
-    RG_TRY(rg_exec_work_run(ctx, exec, work));
-    work->next = NULL;
+    RG_TRY(rg_exec_work_run(ctx, exec, &whole));
     if (!more || source->kept >= 0 || !rg_exec_overlaps(exec)) return RG_OK;
     return fill_batch(ctx, exec, source, after, batch);
 }

@@ -276,9 +276,9 @@ void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant);
 /* Every index in range, every arity and extent right: RG_E_INTERNAL with one line otherwise. */
 rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) RG_CHECKED;
 
-/* Makes the VEC description `vec` a tail of `desc`, which writes the parts that it gathers. same[i]:
- * the argument of `desc` that the argument i of `vec` is; -1: it is appended, and same[i] tells
- * where. Owner: ctx's arena. */
+/* Makes the VEC description `vec` a tail of `desc`, which writes the parts that it gathers.
+ * same[i]: the argument of `desc` that the argument i of `vec` is; -1: it is appended, and same[i]
+ * tells where. Owner: ctx's arena. */
 rg_status rg_kdesc_add_tail(rg_ctx *ctx, rg_kdesc *desc, const rg_kdesc *vec,
                             int32_t *same) RG_CHECKED;
 /* Appends the counters, once `desc` has all its tails and its variant. A kernel with dynamic shared

@@ -73,12 +73,12 @@ typedef struct rg_planner {
     rg_tpl *tpl;
     const rg_target *target;
     rg_planned *out;
-    const rg_graph *table;               /* whose parameter table is the plan's */
-    uint32_t *param_buffer;              /* by row of the graph's table: PARAM or STATE buffer */
-    uint32_t *grad_buffer;               /* by row: GRAD buffer, UINT32_MAX for states */
-    uint32_t flat[4];                    /* whole arenas PARAM, GRAD, MOMENT1, MOMENT2 as runs */
-    uint32_t copy;         /* all parameters in the target's format; UINT32_MAX: f32 */
-    uint32_t *copy_buffer; /* by row: its part of that; UINT32_MAX for states */
+    const rg_graph *table;  /* whose parameter table is the plan's */
+    uint32_t *param_buffer; /* by row of the graph's table: PARAM or STATE buffer */
+    uint32_t *grad_buffer;  /* by row: GRAD buffer, UINT32_MAX for states */
+    uint32_t flat[4];       /* whole arenas PARAM, GRAD, MOMENT1, MOMENT2 as runs */
+    uint32_t copy;          /* all parameters in the target's format; UINT32_MAX: f32 */
+    uint32_t *copy_buffer;  /* by row: its part of that; UINT32_MAX for states */
     struct {
         uint32_t scale, steps, factor; /* f16: one number each, in STATE; UINT32_MAX: none */
     } loss_scale;

@@ -167,6 +167,11 @@ rg_status rg_cuda_keep(rg_ctx *ctx, void *self, const rg_exec_set *from, int *se
         status = keep_array(ctx, exec, "labels", from->labels, from->label_bytes, &at->labels);
     if (status == RG_OK && at->labels)
         status = keep_array(ctx, exec, "weights", from->weights, from->weight_bytes, &at->weights);
+    /* A copy from pageable memory may still be on its way when its call returns, and the programs'
+     * stream does not wait for the default one. */
+    if (status == RG_OK)
+        status = rg_cuda_check(ctx, exec->api, exec->api->driver.stream_synchronize(NULL),
+                               "cuStreamSynchronize", "the data set");
     if (status != RG_OK || !at->weights)
         free_set(exec, at);
     else

@@ -178,7 +178,7 @@ INLINE void cut(const unit *u, const row_int *products, const row_int *c, const 
                 row_bits *d) {
     const row_int none = {0}, lowest = none - 126, most = none + 31;
     row_int sum = (row_int)((row_bits)*products + (row_bits)*c);
-    row_int negative = ((*products & *c) | ((*products | *c) & sum)) >> 31;
+    row_int negative = ((*products & *c) | ((*products | *c) & sum)) < 0;
     row_bits size = (row_bits)((sum ^ negative) - negative), half = size >> 1;
     /* the highest bit, by the exponent of a float that the conversion cannot round up to the next
      */
@@ -203,7 +203,7 @@ INLINE void add_row(const unit *u, const operands *o, int m, int from, row_bits 
     row_int field = (row_int)(*d >> 23 & 255), any = (row_int)((*d << 1) != 0);
     row_int c_exponent = field - 127 - (field == 0), largest, sum = none;
     row_bits c_size = (*d & 0x7fffff) | ((row_bits)(field != 0) & 0x800000);
-    row_int c_sign = (row_int)*d >> 31, b, delta;
+    row_int c_sign = (row_int)*d < 0, b, delta;
     largest = (c_exponent & any) | (zero & ~any);
     for (int k = from; k < from + u->step; k++) {
         memcpy(&b, o->b_exponent[k], sizeof b);
