@@ -147,7 +147,7 @@ local function registers(g)
         local rows = math.min(s.gh, (g.wy - 1) * s.step_h // s.tap_h + 1)
         weights = math.max(weights, rows * s.gw * math.max(2, g.nk) * 2)
     end
-    return L.round_up(g.pixels * g.nk * 4 + weights + 60, 8)
+    return L.round_up(g.pixels * g.nk * 4 + weights + 76, 8)
 end
 
 local names = {"ph", "pw", "wy", "wx", "nk", "wk", "wc", "cc", "gh", "gw", "stages"}

@@ -18,6 +18,12 @@ RG_DEVICE void load_w${i}(unsigned *b, const ${T} *w, const int *w_at) {
  * meet it. border: some of the slots may lie outside, they count nothing. */
 template <int rows, int columns, bool border>
 RG_DEVICE void multiply${i}(const ${T} *x, const ${T} *w, int x_at, const int *w_at, int h0, int w0, float (*acc)[4]) {
+    const int slots_h = ${L.cu_sum(tostring((g.wy - 1) * s.step_h + 1), L.times("(rows - 1)", s.tap_h))}, slots_w = ${L.cu_sum(tostring((g.wx - 1) * s.step_w + 1), L.times("(columns - 1)", s.tap_w))};
+    unsigned inside_h = 0, inside_w = 0; /* bit y, z: that slot lies inside */
+    RG_UNROLL
+    for (int y = 0; y < slots_h; y++) inside_h |= (unsigned)(h0 + ${L.times("y", h.step)} >= 0 && h0 + ${L.times("y", h.step)} < ${site.h}) << y;
+    RG_UNROLL
+    for (int z = 0; z < slots_w; z++) inside_w |= (unsigned)(w0 + ${L.times("z", v.step)} >= 0 && w0 + ${L.times("z", v.step)} < ${site.w}) << z;
     RG_ROLLED
     for (int c = ${g.wc > 1 and string.format("rg_tid() / %d * %d", 32 * g.group, g.depth) or "0"}; c < ${cc}; c += ${g.depth * g.wc}) {
         const ${T} *const x_c = x + (x_at ^ c);
@@ -26,14 +32,14 @@ RG_DEVICE void multiply${i}(const ${T} *x, const ${T} *w, int x_at, const int *w
         RG_UNROLL
         for (int j = 0; j < ${places}; j++) at[j] = ${w.turned and "w_at[j] ^ c" or "w_at[j] + c * " .. kt};
         RG_UNROLL
-        for (int y = 0; y < ${L.cu_sum(tostring((g.wy - 1) * s.step_h + 1), L.times("(rows - 1)", s.tap_h))}; y++) {
+        for (int y = 0; y < slots_h; y++) {
             RG_UNROLL
             for (int tap = 0; tap < columns; tap++)
                 if (${L.cu_mod("y", s.tap_h)} == 0 && ${L.over("y", s.tap_h)} < rows) load_w${i}(b[${L.over("y", s.tap_h)}][tap], w + (${L.times(L.over("y", s.tap_h), s.gw)} + tap) * ${cc * kt}, at);
-            if (border && (h0 + ${L.times("y", h.step)} < 0 || h0 + ${L.times("y", h.step)} >= ${site.h})) continue;
+            if (border && !(inside_h >> y & 1)) continue;
             RG_UNROLL
-            for (int z = 0; z < ${L.cu_sum(tostring((g.wx - 1) * s.step_w + 1), L.times("(columns - 1)", s.tap_w))}; z++) {
-                if (border && (w0 + ${L.times("z", v.step)} < 0 || w0 + ${L.times("z", v.step)} >= ${site.w})) continue;
+            for (int z = 0; z < slots_w; z++) {
+                if (border && !(inside_w >> z & 1)) continue;
                 unsigned a[4];
                 bool loaded = false;
                 RG_UNROLL

@@ -1,13 +1,15 @@
 """Times resgen and PyTorch on the reference network in one interleaved run; prints their ratios.
 
     compare_step.py [--program build/resgen] [--spec specs/resnet18_cifar.lua] [--rounds N]
-                    [--count N] [--config NAME=OPTIONS]... [--json FILE]
+                    [--count N] [--config NAME=OPTIONS]... [--peer NAME=OPTIONS]... [--json FILE]
 
 A round times PyTorch `count` times, then each configuration of resgen by
 `resgen bench SPEC --step --json OPTIONS`, which prints an object with lists step_ms and eval_ms.
 PyTorch's process lives for the whole run and sleeps while resgen works. The order turns round
 every other round, so that nobody always follows the other's heat. Without --config there is one
-configuration without options.
+configuration without options. --peer: PyTorch by torch_step.py with these options, several times
+where they differ (as in --peer="eager bf16=--device=cuda --precision=bf16"); the first is the one
+that speedups are told against. Without it: PyTorch on the processor.
 """
 
 import argparse
@@ -31,14 +33,14 @@ def arguments():
     parser.add_argument("--count", type=int, default=10, help="PyTorch's steps in a round")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--config", action="append", metavar="NAME=OPTIONS")
+    parser.add_argument("--peer", action="append", metavar="NAME=OPTIONS")
     parser.add_argument("--json", metavar="FILE", help="write all times")
     return parser.parse_args()
 
 
 class Torch:
-    name = "PyTorch"
-
-    def __init__(self, threads, count):
+    def __init__(self, threads, count, peer):
+        self.name, _, options = peer.partition("=")
         self.count = count
         self.process = subprocess.Popen(
             [
@@ -46,7 +48,8 @@ class Torch:
                 os.path.join(FOLDER, "torch_step.py"),
                 "--serve",
                 "--threads=%d" % threads,
-            ],
+            ]
+            + shlex.split(options),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             universal_newlines=True,
@@ -89,11 +92,11 @@ def configurations(args):
         yield Resgen(name, base + shlex.split(options))
 
 
-def measure(args, torch, ours):
+def measure(args, peers):
     """{name: {"step_ms": [[a round's], ...], "eval_ms": ...}}"""
-    result = {peer.name: {"step_ms": [], "eval_ms": []} for peer in [torch] + ours}
+    result = {peer.name: {"step_ms": [], "eval_ms": []} for peer in peers}
     for index in range(args.rounds):
-        order = [torch] + ours
+        order = list(peers)
         for peer in order if index % 2 == 0 else reversed(order):
             for key, times in peer.times().items():
                 result[peer.name][key].append(times)
@@ -108,15 +111,15 @@ def speed_ups(result, torch, name, key):
 
 
 def table(result, torch):
-    print("%-20s %23s %23s" % ("", "step, batch 64", "evaluation, batch 128"))
-    print("%-20s" % "" + 2 * "  median    min speedup")
+    print("%-24s %23s %23s" % ("", "step, batch 64", "evaluation, batch 128"))
+    print("%-24s" % "" + 2 * "  median    min speedup")
     for name, times in result.items():
-        line = "%-20s" % name
+        line = "%-24s" % name
         for key in KEYS:
             all_times = sum(times[key], [])
             median = statistics.median(all_times)
             gain = statistics.median(sum(result[torch][key], [])) / median
-            line += "%8.1f%7.1f%8.2fx" % (median, min(all_times), gain)
+            line += "%8.2f%7.2f%8.2fx" % (median, min(all_times), gain)
         print(line)
     for name in result:
         if name != torch:
@@ -127,14 +130,17 @@ def table(result, torch):
 def main():
     args = arguments()
     ours = list(configurations(args))
-    torch = Torch(args.threads, args.count)
+    torch = []
     try:
+        for peer in args.peer or ["PyTorch="]:
+            torch.append(Torch(args.threads, args.count, peer))
         for peer in ours:
             peer.times()  # fills the cache of built kernels
-        result = measure(args, torch, ours)
+        result = measure(args, torch + ours)
     finally:
-        torch.close()
-    table(result, torch.name)
+        for peer in torch:
+            peer.close()
+    table(result, torch[0].name)
     if args.json:
         with open(args.json, "w") as file:
             json.dump(result, file)

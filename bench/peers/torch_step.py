@@ -1,12 +1,15 @@
 """Times PyTorch on the reference network: a training step at batch 64, evaluation at batch 128.
 
-    torch_step.py [--threads N] [--steps N] [--json]
+    torch_step.py [--threads N] [--steps N] [--json] [--device cpu|cuda]
+                  [--precision f32|tf32|bf16] [--compile]
     torch_step.py --serve         answers each line "step N" or "eval N" on standard input by a JSON
                                   list of milliseconds (compare_step.py uses this)
 
-channels_last, threads bound, zero_grad(set_to_none=True), Adam with foreach=True (its fused form is
-for CUDA alone), evaluation eager under no_grad. The images are made up and already in memory, so
-the input pipeline is not timed.
+channels_last, threads bound, zero_grad(set_to_none=True), Adam with foreach=True (on CUDA fused and
+capturable), evaluation under no_grad. The images are made up and already in memory, so the input
+pipeline is not timed. tf32 and bf16 (autocast) are for CUDA. --compile: forward and backward by
+torch.compile(mode="max-autotune"), which also makes CUDA graphs of them. Times on CUDA are from
+call to synchronisation, as resgen's are.
 """
 
 import argparse
@@ -25,6 +28,9 @@ def arguments():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="f32", choices=("f32", "tf32", "bf16"))
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--serve", action="store_true")
     return parser.parse_args()
 
@@ -38,42 +44,65 @@ def bind_threads(threads):
 
 
 class Peer:
-    def __init__(self, threads):
+    def __init__(self, args):
         import torch
 
         sys.path.insert(0, os.path.join(FOLDER, "..", "..", "tests", "golden"))
         import notebook
 
-        torch.set_num_threads(threads)
+        torch.set_num_threads(args.threads)
         torch.manual_seed(0)
-        self.torch, last = torch, torch.channels_last
-        self.model = notebook.Notebook().to(memory_format=last)
-        self.adam = torch.optim.Adam(self.model.parameters(), lr=1e-3, foreach=True)
+        tf32 = args.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        self.torch, self.args, last = torch, args, torch.channels_last
+        self.model = notebook.Notebook().to(args.device, memory_format=last)
+        self.adam = self.make_adam()
         self.image, self.label = (
-            [torch.randn(n, 3, 96, 96).to(memory_format=last) for n in (TRAIN_BATCH, EVAL_BATCH)],
-            [torch.randint(0, 10, (n,)) for n in (TRAIN_BATCH, EVAL_BATCH)],
+            [
+                torch.randn(n, 3, 96, 96).to(args.device, memory_format=last)
+                for n in (TRAIN_BATCH, EVAL_BATCH)
+            ],
+            [torch.randint(0, 10, (n,)).to(args.device) for n in (TRAIN_BATCH, EVAL_BATCH)],
         )
+        self.loss = self.loss_of
+        if args.compile:
+            self.loss = torch.compile(self.loss_of, mode="max-autotune")
+
+    def make_adam(self):
+        parameters, make = self.model.parameters(), self.torch.optim.Adam
+        if self.args.device == "cpu":
+            return make(parameters, lr=1e-3, foreach=True)
+        return make(parameters, lr=1e-3, fused=True, capturable=True)
+
+    def loss_of(self, image, label):
+        half = self.args.precision == "bf16"
+        with self.torch.autocast(self.args.device, self.torch.bfloat16, enabled=half):
+            return self.torch.nn.functional.cross_entropy(self.model(image), label)
 
     def step(self):
         self.model.train()
         self.adam.zero_grad(set_to_none=True)
-        logits = self.model(self.image[0])
-        loss = self.torch.nn.functional.cross_entropy(logits, self.label[0])
-        loss.backward()
+        self.loss(self.image[0], self.label[0]).backward()
         self.adam.step()
 
     def eval(self):
         self.model.eval()
         with self.torch.no_grad():
-            logits = self.model(self.image[1])
-            self.torch.nn.functional.cross_entropy(logits, self.label[1])
+            self.loss(self.image[1], self.label[1])
+
+    def wait(self):
+        if self.args.device == "cuda":
+            self.torch.cuda.synchronize()
 
     def time(self, what, count):
         """Milliseconds of each of `count` runs of "step" or "eval"."""
         run, times = {"step": self.step, "eval": self.eval}[what], []
+        self.wait()
         for _ in range(count):
             start = time.perf_counter()
             run()
+            self.wait()
             times.append(1e3 * (time.perf_counter() - start))
         return times
 
@@ -87,7 +116,7 @@ def serve(peer):
 def main():
     args = arguments()
     bind_threads(args.threads)
-    peer = Peer(args.threads)
+    peer = Peer(args)
     peer.time("step", WARM_UP)
     peer.time("eval", WARM_UP)
     if args.serve:
@@ -96,13 +125,19 @@ def main():
     result = {
         "torch": peer.torch.__version__,
         "threads": args.threads,
+        "device": args.device,
+        "precision": args.precision,
+        "compiled": args.compile,
         "step_ms": peer.time("step", args.steps),
         "eval_ms": peer.time("eval", args.steps),
     }
     if args.json:
         print(json.dumps(result))
         return
-    print("PyTorch %s, %d threads, channels_last" % (result["torch"], args.threads))
+    how = "compiled" if args.compile else "eager"
+    where = "%d threads" % args.threads if args.device == "cpu" else args.device
+    told = (result["torch"], where, args.precision, how)
+    print("PyTorch %s, %s, %s, %s, channels_last" % told)
     for name, size in (("step", TRAIN_BATCH), ("eval", EVAL_BATCH)):
         times = result[name + "_ms"]
         median = statistics.median(times)

@@ -1,0 +1,133 @@
+"""Losses of PyTorch's training of the reference network, and how resgen's compare with them.
+
+    torch_losses.py init FILE.safetensors        PyTorch's initialisation, which both start from
+    torch_losses.py data DIR                     a made-up data set in CIFAR-10's binary version
+    torch_losses.py train DIR --init=FILE --steps=N [--precision=f32|tf32|bf16] [--device=cuda]
+                                                 JSON list of losses, unshuffled batches of 64
+    torch_losses.py compare OURS.txt THEIRS.json --precision=P
+                                                 resgen's lines "... loss X"; status 1 where they part
+
+The first steps must agree to what a format's roundings make of them: a loss near 2.3 is a mean of
+logits that went through some twenty rounded layers, so 20 unit roundoffs of its own (f32: 2^-24 and
+the order of sums that PyTorch picks, for which 1e-4 is allowed). Later steps part, since ReLU's
+kinks and Adam's division by small numbers enlarge any difference: there the means of fifty losses
+must lie within a tenth of each other.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(FOLDER, "..", "..", "tests", "golden"))
+
+BATCH, FIRST, LAST = 64, 3, 50
+FIRST_BOUND = {"f32": 1e-4, "tf32": 20 * 2.0**-11, "f16": 20 * 2.0**-11, "bf16": 20 * 2.0**-8}
+LAST_BOUND = 0.1
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("init", "data", "train", "compare"))
+    parser.add_argument("file", nargs="+")
+    parser.add_argument("--init")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--precision", default="f32", choices=sorted(FIRST_BOUND))
+    parser.add_argument("--device", default="cuda")
+    return parser.parse_args()
+
+
+def write_init(path):
+    import torch
+
+    import base
+    import notebook
+
+    torch.manual_seed(0)
+    state = notebook.Notebook().state_dict()
+    base.write_safetensors(path, {n: v.numpy() for n, v in state.items()}, base.versions())
+
+
+def write_data(folder):
+    """Each class has a colour and a stripe of its own under noise."""
+    import numpy as np
+
+    rng, rows = np.random.default_rng(0), np.arange(32)
+    os.makedirs(folder, exist_ok=True)
+    names = ["data_batch_%d.bin" % i for i in range(1, 6)] + ["test_batch.bin"]
+    for name in names:
+        labels = rng.integers(0, 10, 10000)
+        stripe = 60 * np.sin(rows[None, :] * (1 + labels[:, None]) / 5)
+        colour = 12 * ((labels[:, None] * np.array([1, 3, 7])) % 10)
+        pixels = 60 + colour[:, :, None, None] + stripe[:, None, :, None]
+        pixels = pixels + rng.integers(-40, 41, (10000, 3, 32, 32))
+        records = np.empty((10000, 3073), dtype=np.uint8)
+        records[:, 0] = labels
+        records[:, 1:] = np.clip(pixels, 0, 255).reshape(10000, -1).astype(np.uint8)
+        records.tofile(os.path.join(folder, name))
+
+
+def train(folder, args):
+    import torch
+
+    import base
+    import cifar
+    import notebook
+
+    tf32 = args.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    model, last = notebook.Notebook(), torch.channels_last
+    tensors, _ = base.read_safetensors(args.init)
+    model.load_state_dict({n: torch.from_numpy(t.copy()) for n, t in tensors.items()})
+    model = model.to(args.device, memory_format=last)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    pixels, labels = cifar.read_train(folder, args.steps * BATCH)
+    losses = []
+    for step in range(args.steps):
+        part = slice(step * BATCH, (step + 1) * BATCH)
+        image = torch.from_numpy(cifar.normalise(cifar.resize(pixels[part], 96)))
+        image = image.to(args.device, memory_format=last)
+        label = torch.from_numpy(labels[part]).to(args.device)
+        adam.zero_grad(set_to_none=True)
+        with torch.autocast(args.device, torch.bfloat16, enabled=args.precision == "bf16"):
+            loss = torch.nn.functional.cross_entropy(model(image), label)
+        loss.backward()
+        adam.step()
+        losses.append(float(loss))
+    print(json.dumps(losses))
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def compare(ours_path, theirs_path, precision):
+    with open(ours_path) as file:
+        ours = [float(x) for x in re.findall(r"step \d+ loss ([-+0-9.e]+)", file.read())]
+    with open(theirs_path) as file:
+        theirs = json.load(file)
+    if not ours or len(ours) != len(theirs):
+        sys.exit("%d losses of resgen, %d of PyTorch" % (len(ours), len(theirs)))
+    first, bound = max(abs(a - b) / b for a, b in zip(ours[:FIRST], theirs)), FIRST_BOUND[precision]
+    mine, other = mean(ours[-LAST:]), mean(theirs[-LAST:])
+    told = (precision, FIRST, first, bound, LAST, mine, other)
+    print("%s: first %d losses within %.2e (%.2e), means of the last %d %.4f and %.4f" % told)
+    return first <= bound and abs(mine / other - 1) <= LAST_BOUND
+
+
+def main():
+    args = arguments()
+    if args.what == "init":
+        write_init(args.file[0])
+    elif args.what == "data":
+        write_data(args.file[0])
+    elif args.what == "train":
+        train(args.file[0], args)
+    elif not compare(args.file[0], args.file[1], args.precision):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
