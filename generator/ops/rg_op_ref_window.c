@@ -75,26 +75,35 @@ static double share(const rg_attr *a) {
     return 1.0 / ((double)a->r * (double)a->s);
 }
 
+/* Once for the whole sum, as kernels do: a sum of r*s equal numbers then gives that number back,
+ * and what is rounded next meets the same ties. */
+static void share_out(const rg_tensor *sum, const rg_attr *a) {
+    size_t count = rg_tensor_count(sum);
+    for (size_t i = 0; i < count; i++) sum->data[i] *= share(a);
+}
+
 static void avg_tap(const window *w, double *x, size_t at, int32_t tap) {
     (void)tap;
-    w->y->data[at] += *x * share(w->attr);
+    w->y->data[at] += *x;
 }
 
 rg_status rg_ref_avgpool(const rg_ref *ref) {
     window w = {ref->attr, &ref->in[0], &ref->out[0], NULL};
     clear(w.y);
     walk(&w, avg_tap);
+    share_out(w.y, ref->attr);
     return RG_OK;
 }
 
 static void avg_grad_tap(const window *w, double *x, size_t at, int32_t tap) {
     (void)tap;
-    *x += w->y->data[at] * share(w->attr);
+    *x += w->y->data[at];
 }
 
 rg_status rg_ref_avgpool_grad(const rg_ref *ref) {
     window w = {ref->attr, &ref->out[0], &ref->in[0], NULL};
     clear(w.x);
     walk(&w, avg_grad_tap);
+    share_out(w.x, ref->attr);
     return RG_OK;
 }
