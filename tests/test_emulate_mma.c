@@ -171,8 +171,14 @@ static void check_positions(rg_cu_module module, int kind) {
     for (int w = 0; w < 2; w++) {
         for (int i = 0; i < M * K; i++) a[i / K][i % K] = small_integer();
         for (int i = 0; i < K * N; i++) b[i / N][i % N] = small_integer();
-        for (int i = 0; i < M * K; i++) m[w].a[i / K][i % K] = narrow(s, (float)a[i / K][i % K]);
-        for (int i = 0; i < K * N; i++) m[w].b[i / N][i % N] = narrow(s, (float)b[i / N][i % N]);
+        for (int i = 0; i < M * K; i++) {
+            const int number = a[i / K][i % K];
+            m[w].a[i / K][i % K] = narrow(s, (float)number);
+        }
+        for (int i = 0; i < K * N; i++) {
+            const int number = b[i / N][i % N];
+            m[w].b[i / N][i % N] = narrow(s, (float)number);
+        }
         for (int i = 0; i < M * N; i++) {
             int sum = 1000 * small_integer();
             m[w].d[i / N][i % N] = bits_of((float)sum);
