@@ -51,11 +51,14 @@ function L.cu_pointer(arg)
     return (arg.written and "" or "const ") .. c_type[arg.type or "f32"] .. " *"
 end
 
+function L.cu_element_bytes(arg)
+    return c_type[arg.type] == "rg_u16" and 2 or 4
+end
+
 local bytes_as_floats = L.arg_bytes
 
 function L.arg_bytes(arg, blocks)
-    local bytes = bytes_as_floats(arg, blocks)
-    return c_type[arg.type] == "rg_u16" and bytes // 2 or bytes
+    return bytes_as_floats(arg, blocks) * L.cu_element_bytes(arg) // 4
 end
 
 -- ---- the kernel's frame ----

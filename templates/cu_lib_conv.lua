@@ -115,16 +115,11 @@ function L.cu_site_issue(site)
     return operations
 end
 
--- Microseconds to move all arguments once.
-function L.cu_traffic_us(k)
-    local bytes = 0
-    for i = 0, k.arg_count - 1 do
-        local arg = k.arg[i]
-        local size = (arg.type == "bf16" or arg.type == "f16") and 2 or 4
-        if arg.layout == "act" then bytes = bytes + size * arg.h * arg.w * 16 * arg.cp * t.max_blocks end
-        if arg.layout == "weight" then bytes = bytes + size * arg.kp * arg.r * arg.s * arg.c end
-    end
-    return bytes / L.cu_gbps / 1000
+-- What a convolution's row answers with its cheapest cut.
+function L.cu_conv_settles(best)
+    local g = best.g
+    return {params = best.p, tiles_per_block = g.tiles * g.slices, parts_per_block = g.tiles, threads = g.threads,
+            shared_bytes = g.shared, cost_us = best.us, weights = "master"}
 end
 
 -- ---- tiles of fprop and dgrad ----
@@ -237,9 +232,7 @@ function L.cu_conv_plan(k)
             end
         end
     end
-    local g = best.g
-    return {params = best.p, tiles_per_block = g.tiles * g.slices, parts_per_block = g.tiles, threads = g.threads,
-            shared_bytes = g.shared, cost_us = best.us, weights = "master"}
+    return L.cu_conv_settles(best)
 end
 
 function L.cu_conv_applies(k)

@@ -35,8 +35,8 @@ end
 -- Does argument i lie in memory as the operand lies in shared memory, so that asynchronous copies can bring it?
 local function is_raw(k, site, i, F)
     local arg = k.arg[i]
-    local bytes = (arg.type == "bf16" or arg.type == "f16") and 2 or 4
-    return arg.layout == "act" and arg.h == site.h and arg.w == site.w and arg.c == site.c and bytes == F.bytes and arg.cp % F.vector == 0
+    return arg.layout == "act" and arg.h == site.h and arg.w == site.w and arg.c == site.c
+        and L.cu_element_bytes(arg) == F.bytes and arg.cp % F.vector == 0
 end
 
 -- Arguments that are brought, and whether that is all there is to do. The first lies where the operand will.
@@ -308,9 +308,7 @@ function L.mma_conv_plan(k)
     for _, warps in ipairs {2, 1} do
         if not best.us then search(k, f, best, warps) end
     end
-    local g = best.g
-    return {params = best.p, tiles_per_block = g.tiles * g.slices, parts_per_block = g.tiles, threads = g.threads,
-            shared_bytes = g.shared, cost_us = best.us, weights = "master"}
+    return L.cu_conv_settles(best)
 end
 
 function L.mma_conv_applies(k)

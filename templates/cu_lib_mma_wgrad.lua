@@ -313,8 +313,7 @@ end
 function L.mma_is_plain(k, site, format)
     if not L.is_plain(k, site) then return false end
     local arg = k.arg[site.expr[site.root].leaf]
-    local bytes = (arg.type == "bf16" or arg.type == "f16") and 2 or 4
-    return bytes == format.bytes and arg.cp % format.vector == 0
+    return L.cu_element_bytes(arg) == format.bytes and arg.cp % format.vector == 0
 end
 
 -- The instruction that multiplies fragments: C texts of sums, A and B.

@@ -67,7 +67,5 @@ function L.stem_plan(k)
             end
         end
     end
-    local g = best.g
-    return {params = best.p, tiles_per_block = g.tiles * g.slices, parts_per_block = g.tiles, threads = g.threads,
-            shared_bytes = g.shared, cost_us = best.us, weights = "master"}
+    return L.cu_conv_settles(best)
 end

@@ -48,8 +48,10 @@ typedef struct rg_optim {
     double lr, beta1, beta2, eps, momentum, weight_decay;
     bool nesterov;
 } rg_optim;
-/* root[0] the parameter, root[1..] the moments; *moments their number (Adam 2, SGD 1 with momentum,
- * else 0). lr, bias corrections: CTRL leaves. */
+/* Adam 2, SGD 1 with momentum, else 0. */
+int32_t rg_optim_moments(const rg_optim *optim);
+/* root[0] the parameter, root[1..] the moments; *moments their number. lr, bias corrections: CTRL
+ * leaves. */
 rg_status rg_optim_expr(const rg_optim *optim, rg_expr *expr, int32_t root[3],
                         int32_t *moments) RG_CHECKED;
 /* f16's loss scale, as PyTorch's GradScaler has it: so many good steps in a row double it, a step

@@ -65,15 +65,18 @@ static void sgd(const rg_optim *o, rg_expr *e, int32_t root[3]) {
     root[0] = rg_expr_binary(e, RG_EXPR_SUB, param, scaled);
 }
 
+int32_t rg_optim_moments(const rg_optim *optim) {
+    if (optim->kind == RG_OPTIM_ADAM) return 2;
+    return optim->momentum != 0.0 ? 1 : 0;
+}
+
 rg_status rg_optim_expr(const rg_optim *optim, rg_expr *expr, int32_t root[3], int32_t *moments) {
     root[0] = root[1] = root[2] = -1;
-    if (optim->kind == RG_OPTIM_ADAM) {
+    *moments = rg_optim_moments(optim);
+    if (optim->kind == RG_OPTIM_ADAM)
         adam(optim, expr, root);
-        *moments = 2;
-    } else {
+    else
         sgd(optim, expr, root);
-        *moments = optim->momentum != 0.0 ? 1 : 0;
-    }
     for (int32_t i = 0; i <= *moments; i++) {
         if (root[i] < 0) return RG_E_NOMEM;
     }

@@ -118,11 +118,6 @@ static rg_status optimise(run *r, int32_t leaf[4], int32_t factor, int32_t root[
     return RG_OK;
 }
 
-static int32_t moments_of(const rg_optim *optim) {
-    if (optim->kind == RG_OPTIM_ADAM) return 2;
-    return optim->momentum != 0.0 ? 1 : 0;
-}
-
 static rg_status add_optimiser(rg_planner *pl) {
     run r;
     const rg_optim *optim = &pl->out->optim;
@@ -130,7 +125,7 @@ static rg_status add_optimiser(rg_planner *pl) {
     int64_t length = pl->out->buffer[pl->flat[0]].elements;
     RG_TRY(begin_run(pl, RG_PP_UPDATE, optim->kind == RG_OPTIM_ADAM ? "adam" : "sgd", length, &r));
     r.launch->label = "optimiser";
-    int32_t leaf[4] = {-1, -1, -1, -1}, root[3], moments = moments_of(optim);
+    int32_t leaf[4] = {-1, -1, -1, -1}, root[3], moments = rg_optim_moments(optim);
     for (int32_t i = 0; i < 2 + moments; i++) {
         int32_t at = add_arg(&r, pl->flat[i], false);
         if (scaled) leaf[i] = rg_expr_leaf(r.expr, RG_EXPR_ARG, at);
