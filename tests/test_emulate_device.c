@@ -160,6 +160,36 @@ static void test_the_nth_call_fails_where_asked(void **state) {
     assert_non_null(strstr(message, "injected"));
 }
 
+/* What is misspelt would else leave a test of failures without one. */
+static void test_an_environment_that_cannot_be_read_is_told(void **state) {
+    (void)state;
+    static const char *const wrong[][2] = {
+        {"RG_EMULATE_FAIL", "cuLaunchKernal:1"},
+        {"RG_EMULATE_FAIL", "cuLaunchKernel:third"},
+        {"RG_EMULATE_FAIL", "cuLaunchKernel:0"},
+        {"RG_EMULATE_FAIL", "cuLaunchKernel:3x"},
+        {"RG_EMULATE_FAIL", "cuLaunchKernel:"},
+        {"RG_EMULATE_FAIL", "cuLaunchKernel"},
+        {"RG_EMULATE_FAIL", "device:-1"},
+        {"RG_EMULATE_FAIL", "device:99999999999"},
+        {"RG_EMULATE_FAIL", ":1"},
+        {"RG_EMULATE_SEED", "seven"},
+    };
+    OK(driver->context_release(0));
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const char *text;
+        char line[64];
+        setenv(wrong[i][0], wrong[i][1], 1);
+        driver = &rg_emulate_api(&options)->driver;
+        unsetenv(wrong[i][0]);
+        snprintf(line, sizeof line, "%s=%s is not ", wrong[i][0], wrong[i][1]);
+        assert_int_equal(driver->init(0), RG_CU_INVALID_VALUE);
+        OK(driver->error_string(RG_CU_INVALID_VALUE, &text));
+        if (!strstr(text, line) || strchr(text, '\n')) fail_msg("no '%s' in '%s'", line, text);
+    }
+    open_device();
+}
+
 static void test_a_lost_context_stays_lost_until_released(void **state) {
     (void)state;
     rg_cu_ptr at = alloc(64, NULL), other;
@@ -185,6 +215,7 @@ int main(void) {
         TEST(test_modules_loaded_together_stay_apart),
         TEST(test_images_that_are_none_are_refused),
         TEST(test_the_nth_call_fails_where_asked),
+        TEST(test_an_environment_that_cannot_be_read_is_told),
         TEST(test_a_lost_context_stays_lost_until_released),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

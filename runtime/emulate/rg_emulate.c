@@ -18,30 +18,72 @@ static const char *const call_name[] = {RG_CUDA_DRIVER_LIST(X) RG_CUDA_NVRTC_LIS
 
 /* ---- options ---- */
 
+/* Decimal digits alone, and not more of them than a number has room for. */
+static bool read_number(const char *text, uint64_t most, uint64_t *value) {
+    *value = 0;
+    for (const char *at = text; *at; at++) {
+        uint64_t digit = (uint64_t)(*at - '0');
+        if (*at < '0' || *at > '9' || *value > (most - digit) / 10) return false;
+        *value = *value * 10 + digit;
+    }
+    return *text != '\0';
+}
+
+/* The first of them is told by cuInit. */
+static void refuse(const char *name, const char *text, const char *wanted) {
+    if (rg_emu.refused[0]) return;
+    snprintf(rg_emu.refused, sizeof rg_emu.refused, "%s=%.80s is not %s", name, text, wanted);
+}
+
 static bool environment_number(const char *name, uint64_t *value) {
     const char *text = getenv(name);
-    char *end;
     if (!text || !*text) return false;
-    unsigned long long number = strtoull(text, &end, 10);
-    if (*end) return false;
-    *value = number;
-    return true;
+    if (read_number(text, UINT64_MAX, value)) return true;
+    refuse(name, text, "a number of decimal digits");
+    return false;
+}
+
+/* "cuMemAlloc" names cuMemAlloc_v2, too. */
+static bool same_call(const char *wanted, const char *symbol) {
+    size_t length = strlen(wanted);
+    return strncmp(wanted, symbol, length) == 0 &&
+           (symbol[length] == '\0' || strcmp(symbol + length, "_v2") == 0);
+}
+
+static bool is_known(const char *name) {
+    if (strcmp(name, "device") == 0) return true;
+    for (int i = 0; i < RG_EMU_CALLS; i++)
+        if (same_call(name, call_name[i])) return true;
+    return false;
+}
+
+static void read_failure(rg_emulate_options *option) {
+    static const char wanted[] = "NAME:N, the Nth call (from 1) of a function of libcuda or "
+                                 "libnvrtc that resgen calls, or device:N";
+    uint64_t nth;
+    const char *fail = getenv("RG_EMULATE_FAIL");
+    if (!fail || !*fail) return;
+    const char *colon = strrchr(fail, ':');
+    size_t length = colon ? (size_t)(colon - fail) : 0;
+    snprintf(fail_name, sizeof fail_name, "%.*s", length < sizeof fail_name ? (int)length : 0,
+             fail);
+    if (!is_known(fail_name) || !read_number(colon + 1, INT32_MAX, &nth) || nth == 0) {
+        refuse("RG_EMULATE_FAIL", fail, wanted);
+        return;
+    }
+    option->fail_call = fail_name;
+    option->fail_nth = (int)nth;
 }
 
 static void read_environment(rg_emulate_options *option) {
     uint64_t value;
-    const char *fail = getenv("RG_EMULATE_FAIL");
-    const char *colon = fail ? strrchr(fail, ':') : NULL;
+    rg_emu.refused[0] = '\0';
     if (environment_number("RG_EMULATE_SEED", &value)) option->seed = value;
     if (environment_number("RG_EMULATE_THREADS", &value))
         option->threads = (int)(value < 1024 ? value : 1024);
     if (environment_number("RG_EMULATE_CHECKS", &value)) option->no_checks = value == 0;
     if (environment_number("RG_EMULATE_UNWRITTEN", &value)) option->unwritten_device = value != 0;
-    if (!colon || (size_t)(colon - fail) >= sizeof fail_name) return;
-    memcpy(fail_name, fail, (size_t)(colon - fail));
-    fail_name[colon - fail] = '\0';
-    option->fail_call = fail_name;
-    option->fail_nth = atoi(colon + 1);
+    read_failure(option);
 }
 
 const rg_cuda_api *rg_emulate_api(const rg_emulate_options *options) {
@@ -72,13 +114,6 @@ int rg_emulate_alive(void) {
 }
 
 /* ---- calls ---- */
-
-/* "cuMemAlloc" names cuMemAlloc_v2, too. */
-static bool same_call(const char *wanted, const char *symbol) {
-    size_t length = strlen(wanted);
-    return strncmp(wanted, symbol, length) == 0 &&
-           (symbol[length] == '\0' || strcmp(symbol + length, "_v2") == 0);
-}
 
 long rg_emulate_calls_of(const char *symbol) {
     long sum = 0;

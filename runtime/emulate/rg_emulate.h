@@ -26,8 +26,9 @@ typedef struct rg_emulate_options {
 
 /* The table of look-alikes, one per process. NULL options: the defaults. The environment has the
  * last word: RG_EMULATE_SEED=N, RG_EMULATE_THREADS=N, RG_EMULATE_CHECKS=0, RG_EMULATE_UNWRITTEN=1,
- * RG_EMULATE_FAIL=cuLaunchKernel:3. A call sets the options anew and starts the count of
- * RG_EMULATE_FAIL again; whatever lives on the device stays.
+ * RG_EMULATE_FAIL=cuLaunchKernel:3. What cannot be read there makes cuInit fail, and its error's
+ * text says why. A call sets the options anew and starts the count of RG_EMULATE_FAIL again;
+ * whatever lives on the device stays.
  *
  * A kernel's fault ends its launch as an illegal access does on a device: the error comes from the
  * call that waits for it, and cuGetErrorString then tells kernel, block, thread and what happened.

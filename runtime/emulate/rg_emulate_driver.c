@@ -34,7 +34,7 @@ const rg_emu_arch *rg_emu_arch_of(int arch) {
 
 static rg_cu_result emu_init(unsigned flags) {
     if (rg_emu_call_fails(RG_EMU_CALL_cuInit)) return RG_CU_NO_DEVICE;
-    if (flags != 0) return RG_CU_INVALID_VALUE;
+    if (flags != 0 || rg_emu.refused[0]) return RG_CU_INVALID_VALUE;
     if (!rg_emu_arch_of(rg_emu.option.arch)) return RG_CU_NO_DEVICE;
     if (!rg_emu_memory_open(rg_emu.option.memory_bytes)) return RG_CU_OUT_OF_MEMORY;
     rg_emu.initialised = true;
@@ -75,10 +75,12 @@ static const char *error_text(rg_cu_result error) {
     return NULL;
 }
 
-/* A fault's own text stands in for the driver's general one. */
+/* A fault's own text stands in for the driver's general one, and so does what an environment is
+ * refused for. */
 static rg_cu_result emu_error_string(rg_cu_result error, const char **text) {
     if (rg_emu_call_fails(RG_EMU_CALL_cuGetErrorString)) return RG_CU_INVALID_VALUE;
     *text = rg_emu.fault[0] && error == rg_emu.error ? rg_emu.fault : error_text(error);
+    if (rg_emu.refused[0]) *text = rg_emu.refused;
     return *text ? RG_CU_SUCCESS : RG_CU_INVALID_VALUE;
 }
 

@@ -301,6 +301,7 @@ typedef struct rg_emu_settings {
     int retained;       /* of the primary context */
     rg_cu_result error; /* the context's, once it is lost */
     char fault[RG_EMU_FAULT_BYTES];
+    char refused[256]; /* what cuInit has against the environment, or "" */
 } rg_emu_settings;
 
 extern rg_emu_settings rg_emu;
