@@ -258,8 +258,8 @@ static void write_old(void) {
     assert_int_equal(fclose(file), 0);
 }
 
-/* As it was, or whole and new. */
-static void check_saved(const char *what) {
+/* As it was, or (true) whole and new. */
+static bool check_saved(const char *what) {
     char text[sizeof old_text] = "";
     rg_safetensors read;
     rg_ctx own;
@@ -267,23 +267,25 @@ static void check_saved(const char *what) {
     assert_non_null(file);
     size_t length = fread(text, 1, sizeof text - 1, file);
     fclose(file);
-    if (length == sizeof text - 1 && strcmp(text, old_text) == 0) return;
+    if (length == sizeof text - 1 && strcmp(text, old_text) == 0) return false;
     assert_int_equal(rg_ctx_init(&own), RG_OK);
     if (rg_safetensors_read(&own, saved, &read) != RG_OK) fail_msg("%s: a broken checkpoint", what);
     rg_ctx_free(&own);
+    return true;
 }
 
 typedef struct outcome {
     rg_status status;
-    long calls;
+    told told;
+    long calls, all_calls; /* to the end of training; and when everything was given back */
     char text[512];
     bool host; /* the batches were made there */
+    bool saved;
 } outcome;
 
 /* From the spec to the checkpoint with the nth call of `symbol` failing; its own context. */
 static outcome whole_life(const char *symbol, long nth, const char *kernels) {
     char fail[96];
-    told got = {.steps = 0};
     rg_ctx kept = ctx;
     outcome made = {.status = RG_OK};
     snprintf(fail, sizeof fail, "%s:%ld", symbol, nth);
@@ -291,22 +293,23 @@ static outcome whole_life(const char *symbol, long nth, const char *kernels) {
     assert_int_equal(rg_ctx_init(&ctx), RG_OK);
     write_old();
     made.status = open_job(false, kernels);
-    if (made.status == RG_OK) made.status = train(&got);
+    if (made.status == RG_OK) made.status = train(&made.told);
     made.calls = rg_emulate_calls_of(symbol);
-    made.host = got.line[0] != 0;
+    made.host = made.told.line[0] != 0;
     snprintf(made.text, sizeof made.text, "%s", ctx.last ? ctx.last->text : "");
     if (made.status != RG_OK && ctx.count != 1)
         fail_msg("%s: %d diagnostics, the last '%s'", fail, ctx.count, made.text);
     close_job();
+    made.all_calls = rg_emulate_calls_of(symbol);
     if (rg_emulate_alive() != 0) fail_msg("%s: %d things are left", fail, rg_emulate_alive());
-    check_saved(fail);
+    made.saved = check_saved(fail);
     rg_ctx_free(&ctx);
     ctx = kept;
     return made;
 }
 
-/* Their failure is no error: what gives something back (and then cannot), and what is asked for a
- * better text alone. */
+/* Their failure is no error: what gives something back, and what is asked for a better text alone.
+ */
 static bool may_fail(const char *symbol) {
     static const char *const names[] = {"Destroy", "Free",        "Unload",
                                         "Release", "ErrorString", "ProgramLog"};
@@ -381,6 +384,51 @@ static void test_each_failing_nvrtc_call_is_told_once(void **state) {
     assert_non_null(strstr(made.text, "cannot compile kernel 'rg_"));
 }
 
+/* `nth` of its calls fail in turn, and nobody notices: no line, the losses and the file of a run
+ * where none does. 0: it is not called at all. */
+static int fail_unnoticed(const char *symbol, long nth, const char *kernels, const told *want) {
+    int failed = 0;
+    for (long i = 1; i <= nth; i++) {
+        outcome made = whole_life(symbol, i, kernels);
+        if (made.status != RG_OK || made.text[0] || made.host || !made.saved)
+            fail_msg("%s %ld: status %d '%s'", symbol, i, (int)made.status, made.text);
+        assert_memory_equal(made.told.loss, want->loss, sizeof want->loss);
+        assert_memory_equal(made.told.valid, want->valid, sizeof want->valid);
+        failed += made.all_calls >= i;
+    }
+    return failed;
+}
+
+static void test_calls_that_give_back_may_fail(void **state) {
+    (void)state;
+    static const struct {
+        const char *symbol;
+        long nth; /* it is called so often, or more often */
+    } row[] = {
+        {"cuMemFree", 4},          {"cuMemFreeHost", 3},
+        {"cuModuleUnload", 4},     {"cuGraphDestroy", 2},
+        {"cuGraphExecDestroy", 2}, {"cuStreamDestroy", 1},
+        {"cuEventDestroy", 5},     {"cuDevicePrimaryCtxRelease", 1},
+    };
+    outcome want = whole_life("cuInit", 9, cache);
+    assert_int_equal(want.status, RG_OK);
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        assert_int_equal(fail_unnoticed(row[i].symbol, row[i].nth, cache, &want.told), row[i].nth);
+}
+
+/* A log that cannot be read takes away the report and the compiler's words, no more. */
+static void test_the_compilers_log_may_fail(void **state) {
+    (void)state;
+    static const char *const symbols[] = {"nvrtcGetProgramLogSize", "nvrtcGetProgramLog",
+                                          "nvrtcDestroyProgram"};
+    char empty[160];
+    outcome want = whole_life("cuInit", 9, cache);
+    for (size_t i = 0; i < sizeof symbols / sizeof *symbols; i++) {
+        snprintf(empty, sizeof empty, "%s/log-%zu", root, i);
+        assert_int_equal(fail_unnoticed(symbols[i], 1, empty, &want.told), 1);
+    }
+}
+
 static void test_a_device_that_is_lost_is_told_once(void **state) {
     (void)state;
     for (long nth = 1; nth < 40; nth += 6) {
@@ -390,9 +438,14 @@ static void test_a_device_that_is_lost_is_told_once(void **state) {
     }
 }
 
-static void test_the_command_ends_with_1_and_leaves_the_file(void **state) {
+/* What gives something back is no failure. */
+static void test_a_failed_command_ends_with_1_and_leaves_the_file(void **state) {
     (void)state;
-    static const char *const fails[] = {"cuGraphLaunch:2", "nvrtcVersion:1", "device:5"};
+    static const struct {
+        const char *what;
+        int code;
+    } fails[] = {{"cuGraphLaunch:2", 1}, {"nvrtcVersion:1", 1}, {"device:5", 1},
+                 {"cuGraphLounch:2", 1}, {"cuMemFree:1", 0},    {"cuModuleUnload:2", 0}};
     char keep[160], save[160];
     snprintf(keep, sizeof keep, "--cache=%s", cache);
     snprintf(save, sizeof save, "--save=%s", saved);
@@ -400,10 +453,11 @@ static void test_the_command_ends_with_1_and_leaves_the_file(void **state) {
                     "--steps=2", keep,    save, "--quiet",          NULL};
     for (size_t i = 0; i < sizeof fails / sizeof *fails; i++) {
         write_old();
-        setenv("RG_EMULATE_FAIL", fails[i], 1);
-        assert_int_equal(rg_driver_main((int)(sizeof argv / sizeof *argv) - 1, argv), 1);
+        setenv("RG_EMULATE_FAIL", fails[i].what, 1);
+        assert_int_equal(rg_driver_main((int)(sizeof argv / sizeof *argv) - 1, argv),
+                         fails[i].code);
         assert_int_equal(rg_emulate_alive(), 0);
-        check_saved(fails[i]);
+        assert_true(check_saved(fails[i].what) || fails[i].code != 0);
     }
 }
 
@@ -435,8 +489,10 @@ int main(void) {
         T(test_a_data_set_without_room_stays_on_the_host),
         T(test_each_failing_driver_call_is_told_once),
         T(test_each_failing_nvrtc_call_is_told_once),
+        T(test_calls_that_give_back_may_fail),
+        T(test_the_compilers_log_may_fail),
         T(test_a_device_that_is_lost_is_told_once),
-        T(test_the_command_ends_with_1_and_leaves_the_file),
+        T(test_a_failed_command_ends_with_1_and_leaves_the_file),
         T(test_the_other_commands_run_on_it_too),
     };
     return cmocka_run_group_tests(tests, open_group, close_group);

@@ -145,3 +145,7 @@ rg_cu_result rg_emu_enter(rg_emu_call_id call, rg_cu_result injected) {
     if (!rg_emu_current || rg_emu.retained == 0) return RG_CU_INVALID_CONTEXT;
     return rg_emu.error;
 }
+
+rg_cu_result rg_emu_released(rg_emu_call_id call, rg_cu_result injected, rg_cu_result result) {
+    return rg_emu_call_fails(call) ? injected : result;
+}

@@ -161,11 +161,12 @@ static void reset_context(void) {
 }
 
 static rg_cu_result emu_context_release(rg_cu_device device) {
-    RG_EMU_ENTER_FREE(cuDevicePrimaryCtxRelease_v2, RG_CU_INVALID_CONTEXT);
+    RG_EMU_ENTER_RELEASE();
     if (device != 0) return RG_CU_INVALID_DEVICE;
     if (rg_emu.retained == 0) return RG_CU_INVALID_CONTEXT;
     if (--rg_emu.retained == 0) reset_context();
-    return RG_CU_SUCCESS;
+    return rg_emu_released(RG_EMU_CALL_cuDevicePrimaryCtxRelease_v2, RG_CU_INVALID_CONTEXT,
+                           RG_CU_SUCCESS);
 }
 
 static rg_cu_result emu_context_set(rg_cu_context context) {
@@ -183,10 +184,11 @@ static rg_cu_result emu_memory_alloc(rg_cu_ptr *at, size_t bytes) {
 
 /* Waits for everything, as the driver does. A lost context gives its memory back all the same. */
 static rg_cu_result emu_memory_free(rg_cu_ptr at) {
-    RG_EMU_ENTER_FREE(cuMemFree_v2, RG_CU_INVALID_VALUE);
+    RG_EMU_ENTER_RELEASE();
     rg_cu_result result = rg_emu.error ? rg_emu.error : rg_emu_drain(false);
     rg_cu_result freed = rg_emu_memory_free(at);
-    return result != RG_CU_SUCCESS ? result : freed;
+    return rg_emu_released(RG_EMU_CALL_cuMemFree_v2, RG_CU_INVALID_VALUE,
+                           result != RG_CU_SUCCESS ? result : freed);
 }
 
 static rg_cu_result emu_host_alloc(void **at, size_t bytes, unsigned flags) {
@@ -200,12 +202,12 @@ static rg_cu_result emu_host_alloc(void **at, size_t bytes, unsigned flags) {
 }
 
 static rg_cu_result emu_host_free(void *at) {
-    RG_EMU_ENTER_FREE(cuMemFreeHost, RG_CU_INVALID_VALUE);
+    RG_EMU_ENTER_RELEASE();
     if (!at) return RG_CU_INVALID_VALUE;
     rg_cu_result result = rg_emu.error ? rg_emu.error : rg_emu_drain(false);
     free(at);
     rg_emu.alive--;
-    return result;
+    return rg_emu_released(RG_EMU_CALL_cuMemFreeHost, RG_CU_INVALID_VALUE, result);
 }
 
 /* ---- modules ---- */
@@ -216,10 +218,11 @@ static rg_cu_result emu_module_load(rg_cu_module *module, const void *image) {
 }
 
 static rg_cu_result emu_module_unload(rg_cu_module module) {
-    RG_EMU_ENTER_FREE(cuModuleUnload, RG_CU_INVALID_HANDLE);
+    RG_EMU_ENTER_RELEASE();
     rg_cu_result result = rg_emu.error ? rg_emu.error : rg_emu_drain(false);
     rg_cu_result unloaded = rg_emu_module_unload(module);
-    return result != RG_CU_SUCCESS ? result : unloaded;
+    return rg_emu_released(RG_EMU_CALL_cuModuleUnload, RG_CU_INVALID_HANDLE,
+                           result != RG_CU_SUCCESS ? result : unloaded);
 }
 
 static rg_cu_result emu_module_function(rg_cu_function *function, rg_cu_module module,

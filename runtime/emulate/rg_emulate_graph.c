@@ -65,11 +65,11 @@ static rg_cu_result emu_graph_create(rg_cu_graph *graph, unsigned flags) {
 }
 
 static rg_cu_result emu_graph_destroy(rg_cu_graph graph) {
-    RG_EMU_ENTER_FREE(cuGraphDestroy, RG_CU_INVALID_HANDLE);
+    RG_EMU_ENTER_RELEASE();
     if (!graph) return RG_CU_INVALID_HANDLE;
     graph_release(graph);
     rg_emu.alive--;
-    return RG_CU_SUCCESS;
+    return rg_emu_released(RG_EMU_CALL_cuGraphDestroy, RG_CU_INVALID_HANDLE, RG_CU_SUCCESS);
 }
 
 /* A node with its dependences, not yet in the graph. */
@@ -223,7 +223,7 @@ static rg_cu_result emu_graph_instantiate(rg_cu_graph_exec *exec, rg_cu_graph gr
 }
 
 static rg_cu_result emu_graph_exec_destroy(rg_cu_graph_exec exec) {
-    RG_EMU_ENTER_FREE(cuGraphExecDestroy, RG_CU_INVALID_HANDLE);
+    RG_EMU_ENTER_RELEASE();
     if (!exec) return RG_CU_INVALID_HANDLE;
     rg_cu_result result = rg_emu.error ? rg_emu.error : rg_emu_drain(false);
     if (rg_emu.error)
@@ -231,7 +231,7 @@ static rg_cu_result emu_graph_exec_destroy(rg_cu_graph_exec exec) {
     graph_release(exec->graph);
     exec_free(exec);
     rg_emu.alive--;
-    return result;
+    return rg_emu_released(RG_EMU_CALL_cuGraphExecDestroy, RG_CU_INVALID_HANDLE, result);
 }
 
 /* The node is done: those that waited for it alone can go. */

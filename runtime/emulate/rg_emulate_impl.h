@@ -324,6 +324,15 @@ rg_cu_result rg_emu_enter_free(rg_emu_call_id call, rg_cu_result injected) RG_CH
         rg_cu_result entered = rg_emu_enter_free(RG_EMU_CALL_##symbol, injected);                  \
         if (entered != RG_CU_SUCCESS) return entered;                                              \
     } while (0)
+/* The calls that give something back begin with this... */
+#define RG_EMU_ENTER_RELEASE()                                                                     \
+    do {                                                                                           \
+        if (!rg_emu.initialised) return RG_CU_NOT_INITIALIZED;                                     \
+    } while (0)
+/* ... and end with this: where one is to fail, it has given back all the same and tells an error,
+ * as a driver's tells that of an earlier launch. */
+rg_cu_result rg_emu_released(rg_emu_call_id call, rg_cu_result injected,
+                             rg_cu_result result) RG_CHECKED;
 
 /* The limits of an architecture. */
 typedef struct rg_emu_arch {

@@ -26,15 +26,15 @@ static rg_nvrtc_result emu_version(int *major, int *minor) {
 }
 
 static rg_nvrtc_result emu_destroy(rg_nvrtc_program *program) {
-    if (rg_emu_call_fails(RG_EMU_CALL_nvrtcDestroyProgram) || !program || !*program)
-        return RG_NVRTC_INVALID_PROGRAM;
+    if (!program || !*program) return RG_NVRTC_INVALID_PROGRAM;
     free((*program)->source);
     free((*program)->name);
     free((*program)->object);
     rg_text_free(&(*program)->log);
     free(*program);
     *program = NULL;
-    return RG_NVRTC_SUCCESS;
+    return rg_emu_released(RG_EMU_CALL_nvrtcDestroyProgram, RG_NVRTC_INVALID_PROGRAM,
+                           RG_NVRTC_SUCCESS);
 }
 
 static rg_nvrtc_result emu_create(rg_nvrtc_program *program, const char *source, const char *name,

@@ -225,7 +225,7 @@ static rg_cu_result emu_stream_create(rg_cu_stream *stream, unsigned flags) {
 }
 
 static rg_cu_result emu_stream_destroy(rg_cu_stream stream) {
-    RG_EMU_ENTER_FREE(cuStreamDestroy_v2, RG_CU_INVALID_HANDLE);
+    RG_EMU_ENTER_RELEASE();
     struct CUstream_st **link = &streams;
     while (*link && *link != stream) link = &(*link)->next;
     if (!*link) return RG_CU_INVALID_HANDLE;
@@ -234,7 +234,7 @@ static rg_cu_result emu_stream_destroy(rg_cu_stream stream) {
     *link = stream->next;
     free(stream);
     rg_emu.alive--;
-    return result;
+    return rg_emu_released(RG_EMU_CALL_cuStreamDestroy_v2, RG_CU_INVALID_HANDLE, result);
 }
 
 static rg_cu_result emu_stream_synchronize(rg_cu_stream stream) {
@@ -256,11 +256,11 @@ static rg_cu_result emu_event_create(rg_cu_event *event, unsigned flags) {
 }
 
 static rg_cu_result emu_event_destroy(rg_cu_event event) {
-    RG_EMU_ENTER_FREE(cuEventDestroy_v2, RG_CU_INVALID_HANDLE);
+    RG_EMU_ENTER_RELEASE();
     if (!event) return RG_CU_INVALID_HANDLE;
     event_release(event);
     rg_emu.alive--;
-    return RG_CU_SUCCESS;
+    return rg_emu_released(RG_EMU_CALL_cuEventDestroy_v2, RG_CU_INVALID_HANDLE, RG_CU_SUCCESS);
 }
 
 static rg_cu_result emu_event_record(rg_cu_event event, rg_cu_stream stream) {
