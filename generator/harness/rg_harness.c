@@ -178,8 +178,16 @@ static void gather_weights(const comparison *cmp, const rg_karg *arg) {
     }
 }
 
+/* Of an INPUT kernel those beyond the batch have a meaning too. */
+static rg_ctrl images_compared(const comparison *cmp) {
+    rg_ctrl ctrl = cmp->data->ctrl;
+    if (cmp->desc->kind == RG_K_INPUT) ctrl.live = ctrl.blocks * RG_BLOCK;
+    return ctrl;
+}
+
 static void compare_arg(comparison *cmp) {
     rg_karg arg = cmp->desc->arg[cmp->arg];
+    const rg_ctrl ctrl = images_compared(cmp);
     if (arg.layout == RG_LAYOUT_PART) {
         compare_parts(cmp, cmp->data->ctrl.blocks);
         return;
@@ -188,9 +196,9 @@ static void compare_arg(comparison *cmp) {
         gather_weights(cmp, &arg);
         arg.layout = RG_LAYOUT_WEIGHT;
     }
-    rg_hvisit_elements(&arg, &cmp->data->ctrl, add_square, cmp);
+    rg_hvisit_elements(&arg, &ctrl, add_square, cmp);
     cmp->rms = cmp->count ? sqrt(cmp->square / (double)cmp->count) : 0;
-    rg_hvisit_elements(&arg, &cmp->data->ctrl, compare_element, cmp);
+    rg_hvisit_elements(&arg, &ctrl, compare_element, cmp);
 }
 
 /* A launch leaves its counters as it found them. */

@@ -57,12 +57,23 @@ static void put_pixel(const rg_kinterp *in, const axis *h, const axis *w, int32_
     }
 }
 
+/* An image beyond the batch, and its label: exactly that. */
+static void put_zeros(const rg_kinterp *in, int32_t n) {
+    const rg_karg *to = &in->desc->arg[RG_KINPUT_IMAGE];
+    in->arg[RG_KINPUT_LABEL][n] = 0;
+    for (int32_t y = 0; y < to->h; y++)
+        for (int32_t x = 0; x < to->w; x++)
+            for (int32_t c = 0; c < to->c; c++)
+                in->arg[RG_KINPUT_IMAGE][rg_karg_index(to, n, y, x, c)] = 0;
+}
+
 rg_status rg_kinterp_input(rg_kinterp *in) {
     const rg_kinput *input = &in->desc->input;
     const rg_karg *to = &in->desc->arg[RG_KINPUT_IMAGE];
     const double *table = in->arg[RG_KINPUT_WEIGHTS];
     axis h = axis_at(table, to->h, input->taps_h),
          w = axis_at(table + to->h * (2 + input->taps_h), to->w, input->taps_w);
+    for (int32_t n = in->ctrl->live; n < in->ctrl->blocks * RG_BLOCK; n++) put_zeros(in, n);
     for (int32_t n = 0; n < in->ctrl->live; n++) {
         in->arg[RG_KINPUT_LABEL][n] =
             in->arg[RG_KINPUT_LABELS][(int64_t)in->arg[RG_KINPUT_ORDER][n]];
