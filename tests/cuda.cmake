@@ -20,3 +20,12 @@ if(RG_SANITIZE MATCHES address)
 endif()
 rg_test(cuda_exec SEES rg_cuda rg_emulate TIMEOUT 300)
 rg_test(cuda_step SEES rg_driver TIMEOUT 300)
+# A driver without a device, and an NVTX that writes down what it is told.
+add_library(cuda_absent MODULE cuda_absent.c)
+set_target_properties(cuda_absent PROPERTIES PREFIX "" OUTPUT_NAME "libcuda.so.1" SUFFIX ""
+                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda-ranges)
+target_include_directories(cuda_absent PRIVATE ${CMAKE_SOURCE_DIR}/runtime/cuda)
+add_library(cuda_ranges MODULE cuda_ranges.c)
+set_target_properties(cuda_ranges PROPERTIES PREFIX "" OUTPUT_NAME "libnvToolsExt.so.1" SUFFIX ""
+                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda-ranges)
+add_dependencies(test_cuda_step cuda_absent cuda_ranges)

@@ -247,6 +247,47 @@ static void test_a_data_set_without_room_stays_on_the_host(void **state) {
     assert_memory_equal(got.valid, want.valid, sizeof want.valid);
 }
 
+/* ---- a profiler's picture ---- */
+
+/* The table is the emulator's, its ranges a library's. */
+static void take_ranges(const rg_cuda_api *from) {
+    ((rg_cuda_api *)rg_emulate_api(NULL))->ranges = from->ranges;
+}
+
+static char *read_ranges(const char *path) {
+    size_t length;
+    char *text;
+    must(rg_file_read(&ctx, ctx.arena, path, 1 << 16, &text, &length));
+    return text;
+}
+
+/* An epoch of three batches and its evaluation; a batch is made beside the step before it. */
+static void test_nvtx_is_told_what_runs(void **state) {
+    (void)state;
+    static const char epoch[] = "epoch\n"
+                                "input\n.\n"
+                                "grad\n.\ngrad\n.\ngrad\n.\n"
+                                ".\n"
+                                "evaluation\n"
+                                "input\n.\n"
+                                "eval\n.\neval\n.\neval\n.\n"
+                                ".\n";
+    char path[96], want[512];
+    rg_cuda_api real;
+    told got;
+    snprintf(path, sizeof path, "%s/ranges", root);
+    snprintf(want, sizeof want, "build\n.\n%s%s", epoch, epoch);
+    setenv("RG_TEST_RANGES", path, 1);
+    must(rg_cuda_open(&ctx, RG_BINARY_DIR "/cuda-ranges", RG_CUDA_DRIVER, &real));
+    take_ranges(&real);
+    must(open_job(false, cache));
+    must(train(&got));
+    assert_string_equal(read_ranges(path), want);
+    take_ranges(&(rg_cuda_api){.name = NULL});
+    rg_cuda_close(&real);
+    unsetenv("RG_TEST_RANGES");
+}
+
 /* ---- failures ---- */
 
 static const char old_text[] = "what was there before";
@@ -487,6 +528,7 @@ int main(void) {
         T(test_a_step_is_one_launch),
         T(test_every_way_gives_the_same_losses),
         T(test_a_data_set_without_room_stays_on_the_host),
+        T(test_nvtx_is_told_what_runs),
         T(test_each_failing_driver_call_is_told_once),
         T(test_each_failing_nvrtc_call_is_told_once),
         T(test_calls_that_give_back_may_fail),
