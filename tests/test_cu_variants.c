@@ -14,7 +14,7 @@
 #include "rg_harness_cuda.h"
 #include "rg_harness_data.h"
 
-enum { KERNELS = 1024, ARCH = 90, FORMATS = RG_KFORMAT_F16 + 1 };
+enum { KERNELS = 1024, ARCH = 90, OLD_ARCH = 75, FORMATS = RG_KFORMAT_F16 + 1 };
 
 /* One variant of one case, emitted. */
 typedef struct subject {
@@ -26,6 +26,7 @@ typedef struct subject {
 
 typedef struct bench {
     rg_ctx ctx;
+    int arch;
     rg_kformat format;
     rg_tpl *tpl;
     const rg_cuda_api *api;
@@ -40,20 +41,24 @@ static void fail_with(const rg_ctx *ctx, const char *what) {
     fail_msg("%s: %s", what, line ? line : "no diagnostic");
 }
 
-static void bench_open(bench *b, int32_t max_blocks, rg_kformat format) {
+static void bench_open_for(bench *b, int arch, int32_t max_blocks, rg_kformat format) {
     const rg_target target = {.name = "cuda",
                               .isa = "cuda",
                               .vector = 16,
-                              .arch = ARCH,
+                              .arch = arch,
                               .precision = format,
                               .max_blocks = max_blocks};
-    const rg_emulate_options options = {.arch = ARCH, .seed = 1};
-    *b = (bench){.format = format, .api = rg_emulate_api(&options)};
+    const rg_emulate_options options = {.arch = arch, .seed = 1};
+    *b = (bench){.arch = arch, .format = format, .api = rg_emulate_api(&options)};
     assert_int_equal(rg_ctx_init(&b->ctx), RG_OK);
     if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
     if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK) fail_with(&b->ctx, "device");
     b->subject = RG_NEW_ARRAY(b->ctx.arena, subject, KERNELS);
     assert_non_null(b->subject);
+}
+
+static void bench_open(bench *b, int32_t max_blocks, rg_kformat format) {
+    bench_open_for(b, ARCH, max_blocks, format);
 }
 
 static void bench_close(bench *b) {
@@ -105,18 +110,22 @@ static bool is_left_out(rg_kformat format, rg_kkind kind, int32_t number) {
            (format == RG_KFORMAT_F16 && (fifth < 2 || fifth == 4));
 }
 
-static void add_case(bench *b, const rg_case *one, int32_t number) {
+typedef enum amount { NONE, THE_LEAST_TRIED, ALL } amount;
+
+static void add_variants(bench *b, const rg_case *one, amount wanted) {
     rg_candidate *list;
     int32_t count;
     rg_status status = rg_tpl_candidates(&b->ctx, b->tpl, &one->desc, one->dgrad, &list, &count);
     if (status == RG_E_UNSUPPORTED && may_be_refused(one)) return;
     if (status != RG_OK) fail_with(&b->ctx, one->label);
-    if (is_left_out(b->format, one->desc.kind, number)) return;
-    if (b->format != RG_KFORMAT_F32 && !getenv("RG_TEST_ALL")) {
-        add_subject(b, one, least_tried(b, one->desc.kind, list, count));
-        return;
-    }
-    for (int32_t i = 0; i < count; i++) add_subject(b, one, &list[i]);
+    if (wanted == THE_LEAST_TRIED) add_subject(b, one, least_tried(b, one->desc.kind, list, count));
+    for (int32_t i = 0; wanted == ALL && i < count; i++) add_subject(b, one, &list[i]);
+}
+
+static void add_case(bench *b, const rg_case *one, int32_t number) {
+    bool all = b->format == RG_KFORMAT_F32 || getenv("RG_TEST_ALL");
+    bool none = is_left_out(b->format, one->desc.kind, number);
+    add_variants(b, one, none ? NONE : all ? ALL : THE_LEAST_TRIED);
 }
 
 static void add_labelled(bench *b, const rg_case *cases, int32_t count, const char *label) {
@@ -147,7 +156,7 @@ static void add_format_cases(bench *b, rg_kformat format, const char *label) {
 }
 
 static void build_all(bench *b) {
-    const rg_cuda_build_options options = {.arch = ARCH,
+    const rg_cuda_build_options options = {.arch = b->arch,
                                            .cache_dir = RG_BINARY_DIR "/cu-variants-cache"};
     rg_cuda_source *source = RG_NEW_ARRAY(b->ctx.arena, rg_cuda_source, b->count);
     b->object = RG_NEW_ARRAY(b->ctx.arena, rg_cuda_object, b->count);
@@ -215,8 +224,8 @@ static int32_t check_all(bench *b) {
     int32_t wrong = 0;
     build_all(b);
     for (int32_t i = 0; i < b->count; i++) wrong += !check_subject(b, i);
-    print_message("cuda, emulated, %s: %d kernels, %d wrong\n", rg_kformat_name(b->format),
-                  b->count, wrong);
+    print_message("cuda, emulated, sm_%d, %s: %d kernels, %d wrong\n", b->arch,
+                  rg_kformat_name(b->format), b->count, wrong);
     bench_close(b);
     return wrong;
 }
@@ -240,6 +249,28 @@ static void test_every_cuda_variant_computes_what_its_description_means(void **s
     int32_t wrong = 0;
     for (int f = 0; f < FORMATS; f++) wrong += check_all(&b[f]);
     assert_int_equal(wrong, 0);
+}
+
+/* sm_75 multiplies eight channels at a time and has no asynchronous copies: other texts. */
+static void test_the_oldest_matrix_units_compute_the_same(void **state) {
+    (void)state;
+    bench b;
+    int32_t count, number = 0;
+    const char *format = getenv("RG_TEST_FORMAT"), *label = getenv("RG_TEST_CASE");
+    if (format && strcmp(format, "f16") != 0) skip();
+    bench_open_for(&b, OLD_ARCH, 4, RG_KFORMAT_F16);
+    const rg_case *cases = rg_format_cases(b.ctx.arena, 16, RG_KFORMAT_F16, &count);
+    assert_non_null(cases);
+    for (int32_t i = 0; i < count; i++) {
+        rg_kkind kind = cases[i].desc.kind;
+        if (kind != RG_K_CONV && kind != RG_K_WGRAD) continue;
+        if (label ? strncmp(cases[i].label, label, strlen(label)) == 0 : number++ % 5 == 0)
+            add_variants(&b, &cases[i], THE_LEAST_TRIED);
+    }
+    for (int32_t i = 0; i < b.count; i++)
+        assert_non_null(strstr(b.subject[i].text.source, "rg_mma_f16_k8("));
+    assert_true(b.count > 0 || label);
+    assert_int_equal(check_all(&b), 0);
 }
 
 /* A large batch has tiles enough: they are larger then, and cover all channels. */
@@ -382,6 +413,7 @@ static void test_nan_wins_every_maximum_and_the_first_of_equals(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_cuda_variant_computes_what_its_description_means),
+        cmocka_unit_test(test_the_oldest_matrix_units_compute_the_same),
         cmocka_unit_test(test_variants_for_a_large_batch_compute_the_same),
         cmocka_unit_test(test_hundreds_of_parts_are_gathered_whole),
         cmocka_unit_test(test_bits_do_not_depend_on_the_order_of_threads_and_blocks),
