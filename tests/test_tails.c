@@ -162,6 +162,7 @@ static void test_wrong_tails_are_refused(void **state) {
 
 typedef struct bench {
     rg_ctx ctx;
+    rg_kformat format;
     rg_tpl *tpl;
     const rg_cuda_api *api;
     rg_harness_cuda cuda;
@@ -172,12 +173,17 @@ typedef struct bench {
     rg_cuda_object object[KERNELS];
 } bench;
 
-static bench *bench_open(int32_t max_blocks) {
-    const rg_target target = {
-        .name = "cuda", .isa = "cuda", .vector = VECTOR, .arch = ARCH, .max_blocks = max_blocks};
+static bench *bench_open(int32_t max_blocks, rg_kformat format) {
+    const rg_target target = {.name = "cuda",
+                              .isa = "cuda",
+                              .vector = VECTOR,
+                              .arch = ARCH,
+                              .precision = format,
+                              .max_blocks = max_blocks};
     const rg_emulate_options options = {.arch = ARCH, .seed = 3};
     bench *b = calloc(1, sizeof *b);
     assert_non_null(b);
+    b->format = format;
     b->api = rg_emulate_api(&options);
     assert_int_equal(rg_ctx_init(&b->ctx), RG_OK);
     if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
@@ -215,15 +221,18 @@ static void add_case(bench *b, const rg_case *one) {
     }
 }
 
-/* The cases whose label begins so; of contractions every n-th, since a tail knows no more of them
- * than their channels. */
+/* The cases whose label begins so, in formats of 16 bits contractions alone; of these every n-th,
+ * since a tail knows no more of them than their channels. */
 static void add_cases(bench *b, const char *label, int n) {
     int32_t count, seen = 0;
-    const rg_case *cases = rg_cases(b->ctx.arena, VECTOR, &count);
+    bool plain = b->format == RG_KFORMAT_F32;
+    const rg_case *cases = plain ? rg_cases(b->ctx.arena, VECTOR, &count)
+                                 : rg_format_cases(b->ctx.arena, VECTOR, b->format, &count);
     assert_non_null(cases);
     for (int32_t i = 0; i < count; i++) {
         rg_kkind kind = cases[i].desc.kind;
         bool contracts = kind == RG_K_CONV || kind == RG_K_WGRAD;
+        if (!contracts && !plain) continue;
         if (!contracts && kind != RG_K_WINDOW && kind != RG_K_MAP) continue;
         if (strncmp(cases[i].label, label, strlen(label)) != 0) continue;
         if (!contracts || seen++ % n == 0) add_case(b, &cases[i]);
@@ -254,26 +263,38 @@ static int32_t check_all(bench *b, int32_t live) {
         if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK)
             fail_with(&b->ctx, "device");
     }
-    print_message("tails, emulated: %d kernels of %d images, %d wrong\n", b->count, live, wrong);
+    print_message("tails, emulated, %s: %d kernels of %d images, %d wrong\n",
+                  rg_kformat_name(b->format), b->count, live, wrong);
     return wrong;
 }
 
-/* One image block and three. */
-static void test_the_last_block_gathers_what_all_have_left(void **state) {
-    (void)state;
-    bench *b = bench_open(4);
+/* One image block and three; of contractions every n-th. */
+static void check_last_block(rg_kformat format, int n) {
+    bench *b = bench_open(4, format);
     const char *label = getenv("RG_TEST_CASE");
-    add_cases(b, label ? label : "", label ? 1 : 3);
+    add_cases(b, label ? label : "", label ? 1 : n);
     build_all(b);
     int32_t wrong = check_all(b, 5) + check_all(b, 37);
     bench_close(b);
     assert_int_equal(wrong, 0);
 }
 
+static void test_the_last_block_gathers_what_all_have_left(void **state) {
+    (void)state;
+    check_last_block(RG_KFORMAT_F32, 3);
+}
+
+/* Parts of the matrix unit's sums, from results of 16 bits. */
+static void test_the_same_after_matrix_units(void **state) {
+    (void)state;
+    check_last_block(RG_KFORMAT_BF16, 4);
+    check_last_block(RG_KFORMAT_F16, 5);
+}
+
 /* More parts than a block has threads, and none for some of these. */
 static void test_more_parts_than_threads_are_gathered_whole(void **state) {
     (void)state;
-    bench *b = bench_open(300);
+    bench *b = bench_open(300, RG_KFORMAT_F32);
     add_cases(b, "softmax cross-entropy", 1);
     build_all(b);
     int32_t wrong = check_all(b, 16 * 300 - 3);
@@ -284,7 +305,7 @@ static void test_more_parts_than_threads_are_gathered_whole(void **state) {
 /* A batch of 300 blocks: a thread has more parts than it adds up one by one. */
 static void test_a_large_batch_is_gathered_in_several_chains(void **state) {
     (void)state;
-    bench *b = bench_open(300);
+    bench *b = bench_open(300, RG_KFORMAT_F32);
     add_cases(b, "residual add, moments", 1);
     build_all(b);
     int32_t chains = 0;
@@ -399,6 +420,7 @@ int main(void) {
         cmocka_unit_test(test_a_tail_means_what_the_kernel_after_would),
         cmocka_unit_test(test_wrong_tails_are_refused),
         cmocka_unit_test(test_the_last_block_gathers_what_all_have_left),
+        cmocka_unit_test(test_the_same_after_matrix_units),
         cmocka_unit_test(test_more_parts_than_threads_are_gathered_whole),
         cmocka_unit_test(test_a_large_batch_is_gathered_in_several_chains),
         cmocka_unit_test(test_a_step_of_the_reference_network_has_few_launches),
