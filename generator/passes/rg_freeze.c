@@ -7,17 +7,6 @@
 /* The operand of a joined contraction is stored by no prologue. */
 enum { JOINED_OPERAND = 2 };
 
-/* May v be used at this site of group g without going through memory? `operand`: -1 in an epilogue,
- * map or vec site. */
-static bool is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand) {
-    const rg_home *home = &fu->home[v];
-    if (home->group != g) return false;
-    if (operand >= 0) return home->site == RG_SITE_PROLOGUE && home->operand == operand;
-    if (home->site == RG_SITE_PROLOGUE) return false;
-    const rg_node *node = rg_fuse_def(fu, v);
-    return node->op != RG_OP_REDUCE || home->site == RG_SITE_VEC || rg_fuse_is_row_reduce(node);
-}
-
 /* ---- what must be stored, and what must come first ---- */
 
 typedef void (*leaf_fn)(void *user, rg_vid v);
@@ -27,7 +16,7 @@ static void walk_on(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, l
                     void *user) {
     if (!rg_fuse_meet(fu, v)) return;
     const rg_node *node = rg_fuse_def(fu, v);
-    bool inside = is_inside(fu, v, g, operand);
+    bool inside = rg_fuse_is_inside(fu, v, g, operand);
     if (!node || (fu->home[v].group >= 0 && !inside)) {
         leaf(user, v);
         return;
@@ -264,7 +253,7 @@ static int32_t acc_leaf(freezer *fz, const rg_node *node, rg_vid v) {
 static int32_t make_tree(freezer *fz, rg_vid v) {
     const rg_fusion *fu = fz->fu;
     const rg_node *node = rg_fuse_def(fu, v);
-    bool inside = is_inside(fu, v, fz->g, fz->operand);
+    bool inside = rg_fuse_is_inside(fu, v, fz->g, fz->operand);
     if (!node || (fu->home[v].group >= 0 && !inside)) {
         int32_t arg = value_arg(fz, v, false);
         return arg < 0 ? -1 : rg_expr_leaf(&fz->site->expr, RG_EXPR_ARG, arg);
@@ -443,7 +432,7 @@ static rg_status freeze_window(freezer *fz, const rg_node *anchor) {
 static int32_t level_of(const freezer *fz, rg_vid v) {
     if (fz->level[v]) return fz->level[v] - 1;
     const rg_node *node = rg_fuse_def(fz->fu, v);
-    bool inside = is_inside(fz->fu, v, fz->g, -1);
+    bool inside = rg_fuse_is_inside(fz->fu, v, fz->g, -1);
     if (!node || (fz->fu->home[v].group >= 0 && !inside)) return 0;
     bool row = node->op == RG_OP_REDUCE;
     int32_t level = 0;

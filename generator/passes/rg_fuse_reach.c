@@ -66,15 +66,13 @@ static void add_leaf(rg_fuse_leaves *set, rg_vid v) {
     set->at[set->count++] = v;
 }
 
-/* May `v` be used inside group g's epilogue (or map, or vec) without going through memory? */
-static bool is_internal(const rg_fusion *fu, rg_vid v, int32_t g) {
-    if (g < 0) return false;
+bool rg_fuse_is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand) {
     const rg_home *home = &fu->home[v];
-    if (home->group != g || home->site == RG_SITE_PROLOGUE) return false;
+    if (g < 0 || home->group != g) return false;
+    if (operand >= 0) return home->site == RG_SITE_PROLOGUE && home->operand == operand;
+    if (home->site == RG_SITE_PROLOGUE) return false;
     const rg_node *node = rg_fuse_def(fu, v);
-    if (node->op != RG_OP_REDUCE) return true;
-    if (fu->group[g].kind == RG_K_VEC) return true;
-    return rg_fuse_is_row_reduce(node);
+    return node->op != RG_OP_REDUCE || home->site == RG_SITE_VEC || rg_fuse_is_row_reduce(node);
 }
 
 void rg_fuse_walk_begin(const rg_fusion *fu) {
@@ -89,7 +87,7 @@ bool rg_fuse_meet(const rg_fusion *fu, rg_vid v) {
 
 static void collect(const rg_fusion *fu, rg_vid v, int32_t g, rg_fuse_leaves *set, bool *acc) {
     if (!rg_fuse_meet(fu, v)) return;
-    if (is_internal(fu, v, g)) {
+    if (rg_fuse_is_inside(fu, v, g, -1)) {
         *acc = true;
         return;
     }

@@ -47,6 +47,10 @@ rg_status rg_fuse_search_begin(rg_ctx *ctx, rg_fuse_search *s, const rg_fusion *
 bool rg_fuse_needs_value(rg_fuse_search *s, rg_vid v);
 bool rg_fuse_needs_group(rg_fuse_search *s, int32_t g);
 
+/* May v be used at this site of group g (-1: from outside) without going through memory? `operand`:
+ * whose prologue; -1 in an epilogue, map or vec site. */
+bool rg_fuse_is_inside(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand);
+
 /* The stored values that the inlined tree of v reads, seen from group g (-1: from outside).
  * Internal values are not leaves; but the anchor's own result is noted in *acc. */
 void rg_fuse_collect(const rg_fusion *fu, rg_vid v, int32_t g, rg_fuse_leaves *set, bool *acc);
