@@ -235,9 +235,8 @@ static rg_status emit_all(rg_job *job) {
     return RG_OK;
 }
 
-rg_status rg_job_build(rg_job *job) {
-    RG_TRY(emit_all(job));
-    if (job->cuda) return rg_job_cuda_build(job);
+rg_status rg_job_objects(rg_job *job, const rg_cpu_source *source, int count, rg_cpu_kernel *kernel,
+                         rg_cpu_stats *stats, rg_cpu_library **library) {
     rg_report report;
     rg_report_init(&report, stdout, stderr, job->cli->quiet);
     rg_cpu_options options = {.isa = job->target.isa,
@@ -247,10 +246,16 @@ rg_status rg_job_build(rg_job *job) {
                               .sanitize = job->cli->sanitize,
                               .progress = rg_report_build,
                               .user = &report};
-    rg_status status = rg_cpu_build(job->ctx, job->source, (int)job->planned.plan.kernel_count,
-                                    &options, job->kernel, &job->stats, &job->library);
+    rg_status status = rg_cpu_build(job->ctx, source, count, &options, kernel, stats, library);
     rg_report_clear(&report);
     return status;
+}
+
+rg_status rg_job_build(rg_job *job) {
+    RG_TRY(emit_all(job));
+    if (job->cuda) return rg_job_cuda_build(job);
+    return rg_job_objects(job, job->source, (int)job->planned.plan.kernel_count, job->kernel,
+                          &job->stats, &job->library);
 }
 
 void rg_job_close(rg_job *job) {

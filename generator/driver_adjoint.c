@@ -158,10 +158,11 @@ static rg_status check_all(adjoint_state *state, int *checked, int *failed) {
 
 static rg_status check_on_cpu(adjoint_state *state, int *checked, int *failed) {
     rg_job *job = state->job;
+    rg_cpu_stats stats;
     rg_cpu_library *library = NULL;
     rg_cpu_kernel *kernel = RG_NEW_ARRAY(job->ctx->arena, rg_cpu_kernel, state->source_count);
     if (!kernel) return rg_nomem(job->ctx);
-    RG_TRY(rg_job_objects(job, state->source, state->source_count, kernel, &library));
+    RG_TRY(rg_job_objects(job, state->source, state->source_count, kernel, &stats, &library));
     for (int32_t i = 0; i < state->source_count; i++)
         state->run[i] = rg_harness_run_cpu(&kernel[i]);
     rg_status status = check_all(state, checked, failed);

@@ -274,10 +274,11 @@ static rg_status show_totals(bench_state *state) {
 
 static rg_status bench_kernels(bench_state *state) {
     rg_job *job = state->job;
+    rg_cpu_stats stats;
     rg_cpu_library *library = NULL;
     RG_TRY(collect(state));
     rg_status status =
-        rg_job_objects(job, state->source, state->variant_count, state->kernel, &library);
+        rg_job_objects(job, state->source, state->variant_count, state->kernel, &stats, &library);
     if (status == RG_OK && !state->json) print_head();
     for (int32_t c = 0; status == RG_OK && c < state->case_count; c++) {
         if (!state->json) print_heading(state, c);

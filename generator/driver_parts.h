@@ -9,7 +9,7 @@ struct json_t;
 /* Builds sources that are not the plan's, with the job's options and progress. Owner: caller,
  * rg_cpu_close. */
 rg_status rg_job_objects(rg_job *job, const rg_cpu_source *source, int count, rg_cpu_kernel *kernel,
-                         rg_cpu_library **library) RG_CHECKED;
+                         rg_cpu_stats *stats, rg_cpu_library **library) RG_CHECKED;
 
 /* verify: the adjoint identities of every convolution geometry of the plan. Adds to the counts. */
 rg_status rg_verify_adjoints(rg_job *job, int *checked, int *failed) RG_CHECKED;

@@ -5,7 +5,6 @@
 #include <time.h>
 
 #include "driver_parts.h"
-#include "rg_report.h"
 
 double rg_now_ms(void) {
     struct timespec t;
@@ -15,23 +14,6 @@ double rg_now_ms(void) {
 
 double rg_number_for_json(double value) {
     return isfinite(value) ? value : 1e300;
-}
-
-rg_status rg_job_objects(rg_job *job, const rg_cpu_source *source, int count, rg_cpu_kernel *kernel,
-                         rg_cpu_library **library) {
-    rg_report report;
-    rg_cpu_stats stats;
-    rg_report_init(&report, stdout, stderr, job->cli->quiet);
-    rg_cpu_options options = {.isa = job->target.isa,
-                              .cc = job->cli->cc,
-                              .cache_dir = job->cli->cache,
-                              .optimise = job->cli->optimise,
-                              .sanitize = job->cli->sanitize,
-                              .progress = rg_report_build,
-                              .user = &report};
-    rg_status status = rg_cpu_build(job->ctx, source, count, &options, kernel, &stats, library);
-    rg_report_clear(&report);
-    return status;
 }
 
 /* ---- measuring ---- */
