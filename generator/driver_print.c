@@ -40,14 +40,26 @@ static void print_layers(const rg_job *job) {
     }
 }
 
-static double node_bytes(const rg_graph *graph, const rg_node *node, int32_t batch) {
+static int32_t round_up(int32_t n, int32_t to) {
+    return (n + to - 1) / to * to;
+}
+
+/* As kernels keep it, and as rg_kdesc_bytes counts it: whole blocks of images, whole vectors of
+ * channels (of a weight's output channels) but in an input. */
+static double value_bytes(const rg_job *job, const rg_value *value) {
+    rg_type type = value->type;
+    bool weight = type.cls == RG_T_WEIGHT;
+    int32_t images = weight || type.dim[0] != RG_BATCH ? 1 : round_up(job->spec->batch, RG_BLOCK);
+    int32_t *c = &type.dim[weight ? 0 : 3];
+    if (*c > 1 && value->kind != RG_V_INPUT) *c = round_up(*c, job->target.vector);
+    return 4.0 * (double)rg_type_elements(type) * images;
+}
+
+static double node_bytes(const rg_job *job, const rg_node *node) {
+    const rg_value *value = job->train_graph->value;
     double bytes = 0;
-    for (int32_t i = 0; i < node->in_count + node->out_count; i++) {
-        const rg_value *v =
-            &graph->value[i < node->in_count ? node->in[i] : node->out[i - node->in_count]];
-        double images = v->type.cls == RG_T_ACT && v->type.dim[0] == RG_BATCH ? batch : 1;
-        bytes += 4.0 * (double)rg_type_elements(v->type) * images;
-    }
+    for (int32_t i = 0; i < node->in_count; i++) bytes += value_bytes(job, &value[node->in[i]]);
+    for (int32_t i = 0; i < node->out_count; i++) bytes += value_bytes(job, &value[node->out[i]]);
     return bytes;
 }
 
@@ -63,7 +75,7 @@ static summary summarise(const rg_job *job) {
     const rg_graph *graph = job->train_graph;
     for (rg_nid n = 0; n < graph->node_count; n++) {
         s.before++;
-        s.bytes_before += node_bytes(graph, &graph->node[n], job->spec->batch);
+        s.bytes_before += node_bytes(job, &graph->node[n]);
         s.step_flop += rg_op_flop(graph, &graph->node[n]);
     }
     for (rg_nid n = 0; n < job->spec->graph->node_count; n++)
@@ -98,7 +110,7 @@ static void print_summary(const rg_job *job, const char *folder) {
     printf("kernels            %d a step before fusion, %d after (%d of them stand-alone "
            "element-wise), %d distinct in all programs\n",
            s.before, s.after, s.stand_alone, s.distinct);
-    printf("memory traffic     %.0f MB a step before fusion, %.0f MB after\n", s.bytes_before / 1e6,
+    printf("memory traffic     %.1f MB a step before fusion, %.1f MB after\n", s.bytes_before / 1e6,
            s.bytes_after / 1e6);
     printf("activations        %.1f MB, lower bound %.1f MB\n",
            (double)plan->arena_bytes[RG_ARENA_WORK] / 1e6, (double)plan->work_lower_bound / 1e6);

@@ -381,6 +381,21 @@ static void test_build_prints_the_layers_and_leaves_the_sources(void **state) {
     assert_string_equal(last.out, "");
 }
 
+/* Both sides of the line count whole blocks of images: three images are a block, as sixteen are. */
+static void test_traffic_before_and_after_fusion_counts_the_same_images(void **state) {
+    (void)state;
+    static const char *const batch[2] = {"--batch=3", "--batch=16"};
+    char line[2][128];
+    for (int i = 0; i < 2; i++) {
+        RUN("specs/tiny/tiny_residual.lua", "--out=" FOLDER "/traffic", batch[i], QUICK);
+        expect_done();
+        const char *at = strstr(last.out, "memory traffic");
+        assert_non_null(at);
+        snprintf(line[i], sizeof line[i], "%.*s", (int)strcspn(at, "\n"), at);
+    }
+    assert_string_equal(line[0], line[1]);
+}
+
 static void test_every_stage_can_be_dumped(void **state) {
     (void)state;
     static const char *const stages[] = {"infer",    "grad",  "decompose", "fold",
@@ -415,6 +430,7 @@ int main(void) {
         cmocka_unit_test(test_interrupted_training_saves_and_says_so),
         cmocka_unit_test(test_json_output_is_json),
         cmocka_unit_test(test_build_prints_the_layers_and_leaves_the_sources),
+        cmocka_unit_test(test_traffic_before_and_after_fusion_counts_the_same_images),
         cmocka_unit_test(test_every_stage_can_be_dumped),
     };
     return cmocka_run_group_tests(tests, make_folder, NULL);
