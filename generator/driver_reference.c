@@ -240,15 +240,15 @@ static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
     return update(ref, graph);
 }
 
-static rg_status run_set(reference *ref, bool training, const rg_dataset *set, uint32_t *order,
-                         uint64_t last, sums *total) {
+static rg_status run_set(reference *ref, uint32_t epoch, bool training, const rg_dataset *set,
+                         uint32_t *order, uint64_t last, sums *total) {
     uint32_t batch = (uint32_t)(training ? ref->job->spec->batch : ref->job->spec->eval_batch);
     for (uint32_t at = 0; at < set->count && (!training || ref->steps < last); at += batch) {
         int32_t live = (int32_t)(set->count - at < batch ? set->count - at : batch);
         double loss;
         RG_TRY(run_batch(ref, training, set, order + at, live, total, &loss));
         if (training && ref->job->cli->steps && !ref->job->cli->quiet)
-            printf("step %llu loss %.17g\n", (unsigned long long)ref->steps, loss);
+            printf("epoch %u step %u loss %.17g\n", epoch, at / batch, loss);
     }
     return RG_OK;
 }
@@ -264,7 +264,7 @@ static rg_status run_epochs(reference *ref, const rg_dataset *train, const rg_da
         for (uint32_t i = 0; i < most; i++) order[i] = i;
         if (!ref->job->cli->no_shuffle)
             rg_random_permutation(ref->job->spec->seed, e, train->count, order);
-        RG_TRY(run_set(ref, true, train, order, last, &t));
+        RG_TRY(run_set(ref, e, true, train, order, last, &t));
         rg_epoch epoch = {.epoch = e,
                           .steps = ref->steps,
                           .images = t.images,
@@ -272,7 +272,7 @@ static rg_status run_epochs(reference *ref, const rg_dataset *train, const rg_da
                           .train_acc = t.correct / (double)t.images};
         if (!ref->job->cli->steps) {
             for (uint32_t i = 0; i < most; i++) order[i] = i;
-            RG_TRY(run_set(ref, false, valid, order, 0, &v));
+            RG_TRY(run_set(ref, e, false, valid, order, 0, &v));
             epoch.validated = true;
             epoch.valid_loss = v.loss / (double)v.images;
             epoch.valid_acc = v.correct / (double)v.images;

@@ -297,6 +297,18 @@ static void test_loss_that_is_no_number_stops_at_its_step(void **state) {
     expect_line(1, "error[numeric]: loss is ");
 }
 
+static void test_the_reference_names_steps_as_kernels_do(void **state) {
+    (void)state;
+    for (int reference = 0; reference < 2; reference++) {
+        RUN("train", SPEC, "--data=synthetic", "--steps=2", "--batch=4",
+            reference ? "--device=reference" : "--device=cpu", QUICK);
+        expect_done();
+        const char *first = strstr(last.out, "\nepoch 0 step 0 loss ");
+        assert_non_null(first);
+        assert_non_null(strstr(first, "\nepoch 0 step 1 loss "));
+    }
+}
+
 /* The signal comes once the first step has been told. */
 static void test_interrupted_training_saves_and_says_so(void **state) {
     (void)state;
@@ -427,6 +439,7 @@ int main(void) {
         cmocka_unit_test(test_checkpoint_of_another_network_is_refused_by_name),
         cmocka_unit_test(test_missing_compiler_is_one_line_that_says_what_to_install),
         cmocka_unit_test(test_loss_that_is_no_number_stops_at_its_step),
+        cmocka_unit_test(test_the_reference_names_steps_as_kernels_do),
         cmocka_unit_test(test_interrupted_training_saves_and_says_so),
         cmocka_unit_test(test_json_output_is_json),
         cmocka_unit_test(test_build_prints_the_layers_and_leaves_the_sources),
