@@ -62,11 +62,13 @@ rg_status rg_job_check(rg_job *job, const rg_launch *launch, int32_t live, uint6
                        rg_harness_result *result) RG_CHECKED;
 
 /* The same for the CUDA target (driver_cuda.c). open: libraries, device, architecture and
- * job->target; only what the command needs is looked for. write: cubins beside the sources. print:
- * the compiler's report of each kernel. */
+ * job->target; only what the command needs is looked for. has_cubins: are there objects that are of
+ * use elsewhere (the emulator's are not)? write: those, beside the sources. print: the compiler's
+ * report of each kernel. */
 rg_status rg_job_cuda_open(rg_job *job) RG_CHECKED;
 void rg_job_cuda_close(rg_job *job);
 rg_status rg_job_cuda_build(rg_job *job) RG_CHECKED;
+bool rg_job_cuda_has_cubins(const rg_job *job);
 rg_status rg_job_cuda_write(rg_job *job, const char *folder) RG_CHECKED;
 rg_status rg_job_cuda_exec(rg_job *job, rg_exec **exec) RG_CHECKED;
 rg_status rg_job_cuda_check(rg_job *job, const rg_launch *launch, int32_t live, uint64_t seed,

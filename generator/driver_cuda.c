@@ -182,8 +182,11 @@ rg_status rg_job_cuda_build(rg_job *job) {
     return check_shared(job);
 }
 
+bool rg_job_cuda_has_cubins(const rg_job *job) {
+    return !is_emulated(job);
+}
+
 rg_status rg_job_cuda_write(rg_job *job, const char *folder) {
-    if (is_emulated(job)) return RG_OK; /* the emulator's objects are of no use elsewhere */
     for (uint32_t i = 0; i < job->planned.plan.kernel_count; i++) {
         const rg_cuda_object *object = &job->cuda->object[i];
         char *path = rg_arena_printf(job->ctx->arena, "%s/%s.cubin", folder, object->symbol);

@@ -1,5 +1,7 @@
 /* What `resgen SPEC` and `resgen explain` print, and the folder of sources. */
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "driver.h"
 
@@ -127,30 +129,89 @@ static void print_summary(const rg_job *job, const char *folder) {
 
 /* ---- the folder of sources ---- */
 
+enum { MANIFEST_MOST = 16 << 20 }; /* bytes of one that is read */
+
 static const char *ending(const rg_job *job) {
     return job->cuda ? ".cu" : ".c";
 }
 
-static rg_status write_manifest(rg_job *job, const char *folder) {
-    rg_text text = {0};
-    rg_text_add(&text, "spec %s\ntarget %s ", job->cli->spec, job->target.name);
+/* Rows of three words and a layer, behind a blank line; the third word is a file. */
+static void list_files(const rg_job *job, rg_text *text) {
+    static const char *const program[] = {
+#define X(id, name) name,
+        RG_PLAN_PROGRAM_LIST(X)
+#undef X
+    };
+    rg_text_add(text, "spec %s\ntarget %s ", job->cli->spec, job->target.name);
     if (job->cuda)
-        rg_text_add(&text, "sm_%d\n\n", job->target.arch);
+        rg_text_add(text, "sm_%d\n\n", job->target.arch);
     else
-        rg_text_add(&text, "%s\n\n", job->target.isa);
+        rg_text_add(text, "%s\n\n", job->target.isa);
     for (int32_t i = 0; i < job->planned.launch_count; i++) {
         const rg_launch *launch = &job->planned.launch[i];
-        static const char *const program[] = {
-#define X(id, name) name,
-            RG_PLAN_PROGRAM_LIST(X)
-#undef X
-        };
-        rg_text_add(&text, "%-7s %-4d %s%s  %s\n", program[launch->program], launch->phase,
+        rg_text_add(text, "%-7s %-4d %s%s  %s\n", program[launch->program], launch->phase,
                     launch->name.symbol, ending(job), launch->label);
     }
+    bool objects = job->cuda && rg_job_cuda_has_cubins(job);
+    for (uint32_t i = 0; objects && i < job->planned.plan.kernel_count; i++)
+        rg_text_add(text, "%-7s %-4s %s.cubin\n", "object", "-", job->source[i].symbol);
+}
+
+/* The file of a manifest's next row, *row moving on; 0: there is none, or the row has none. */
+static size_t next_file(const char **row, const char **file) {
+    static const char *const endings[] = {".c", ".cu", ".cubin"};
+    const char *at = *row;
+    *row += strcspn(*row, "\n");
+    *row += **row == '\n';
+    for (int word = 0; word < 2; word++) {
+        at += strcspn(at, " \n");
+        at += strspn(at, " ");
+    }
+    *file = at;
+    size_t length = strcspn(at, " \n"), stem = strspn(at, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    if (strncmp(at, "rg_", 3) != 0) return 0; /* a name without a folder, and a kernel's */
+    for (int i = 0; i < 3; i++)
+        if (length == stem + strlen(endings[i]) &&
+            strncmp(at + stem, endings[i], length - stem) == 0)
+            return length;
+    return 0;
+}
+
+static bool names_file(const char *manifest, const char *file, size_t length) {
+    for (const char *row = manifest, *other; *row;)
+        if (next_file(&row, &other) == length && strncmp(file, other, length) == 0) return true;
+    return false;
+}
+
+/* Files that an earlier command left in the folder, by its manifest, and that this one has not. */
+static rg_status remove_stale(rg_job *job, const char *folder, const char *path,
+                              const char *manifest) {
+    char *old;
+    size_t size;
+    const char *file;
+    if (access(path, F_OK) != 0) return RG_OK;
+    RG_TRY(rg_file_read(job->ctx, job->ctx->arena, path, MANIFEST_MOST, &old, &size));
+    const char *row = strstr(old, "\n\n");
+    while (row && *row) {
+        size_t length = next_file(&row, &file);
+        if (length == 0 || names_file(manifest, file, length)) continue;
+        char *stale = rg_arena_printf(job->ctx->arena, "%s/%.*s", folder, (int)length, file);
+        if (!stale) return rg_nomem(job->ctx);
+        if (unlink(stale) != 0 && errno != ENOENT)
+            return rg_fail(job->ctx, RG_E_IO, "cannot remove '%s', a file of an earlier run: %s",
+                           stale, strerror(errno));
+    }
+    return RG_OK;
+}
+
+/* The new list comes last: until then the old one names what may have to be removed. */
+static rg_status write_manifest(rg_job *job, const char *folder) {
+    rg_text text = {0};
+    list_files(job, &text);
     char *path = rg_arena_printf(job->ctx->arena, "%s/MANIFEST", folder);
-    rg_status status = text.failed || !path ? rg_nomem(job->ctx)
-                                            : rg_file_write(job->ctx, path, text.data, text.length);
+    rg_status status =
+        text.failed || !path ? rg_nomem(job->ctx) : remove_stale(job, folder, path, text.data);
+    if (status == RG_OK) status = rg_file_write(job->ctx, path, text.data, text.length);
     rg_text_free(&text);
     return status;
 }
@@ -168,7 +229,7 @@ static rg_status write_sources(rg_job *job, const char **folder) {
         if (!path) return rg_nomem(job->ctx);
         RG_TRY(rg_file_write(job->ctx, path, source->source, strlen(source->source)));
     }
-    if (job->cuda) RG_TRY(rg_job_cuda_write(job, *folder));
+    if (job->cuda && rg_job_cuda_has_cubins(job)) RG_TRY(rg_job_cuda_write(job, *folder));
     return write_manifest(job, *folder);
 }
 

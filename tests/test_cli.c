@@ -393,6 +393,39 @@ static void test_build_prints_the_layers_and_leaves_the_sources(void **state) {
     assert_string_equal(last.out, "");
 }
 
+static bool is_there(const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, FOLDER "/stale/%s", name);
+    return access(path, F_OK) == 0;
+}
+
+static void test_a_build_removes_what_an_earlier_one_wrote_and_nothing_else(void **state) {
+    (void)state;
+    char *manifest = malloc(OUTPUT), file[256];
+    assert_non_null(manifest);
+    RUN(SPEC, "--out=" FOLDER "/stale", "--isa=avx2", QUICK);
+    expect_done();
+    slurp(FOLDER "/stale/MANIFEST", manifest);
+    assert_int_equal(sscanf(strstr(manifest, "\n\n"), "%*s %*s %255s", file), 1);
+    assert_true(is_there(file));
+    static const char *const others[] = {"rg_own__f32_1234abcd.c", "rg_other.h", "notes.c"};
+    for (int i = 0; i < 3; i++) {
+        char path[512];
+        snprintf(path, sizeof path, FOLDER "/stale/%s", others[i]);
+        write_text(path, "");
+    }
+    strcat(manifest, "grad    0    rg_other.h  x\ngrad    0    ../stale/notes.c  x\n");
+    write_text(FOLDER "/stale/MANIFEST", manifest); /* names that no kernel has */
+    RUN("specs/tiny/plain.lua", "--out=" FOLDER "/stale", "--isa=avx2", QUICK);
+    expect_done();
+    assert_false(is_there(file));
+    for (int i = 0; i < 3; i++) assert_true(is_there(others[i]));
+    slurp(FOLDER "/stale/MANIFEST", manifest);
+    assert_int_equal(sscanf(strstr(manifest, "\n\n"), "%*s %*s %255s", file), 1);
+    assert_true(is_there(file));
+    free(manifest);
+}
+
 /* Both sides of the line count whole blocks of images: three images are a block, as sixteen are. */
 static void test_traffic_before_and_after_fusion_counts_the_same_images(void **state) {
     (void)state;
@@ -443,6 +476,7 @@ int main(void) {
         cmocka_unit_test(test_interrupted_training_saves_and_says_so),
         cmocka_unit_test(test_json_output_is_json),
         cmocka_unit_test(test_build_prints_the_layers_and_leaves_the_sources),
+        cmocka_unit_test(test_a_build_removes_what_an_earlier_one_wrote_and_nothing_else),
         cmocka_unit_test(test_traffic_before_and_after_fusion_counts_the_same_images),
         cmocka_unit_test(test_every_stage_can_be_dumped),
     };
