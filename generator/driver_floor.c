@@ -1,4 +1,5 @@
 /* --dump=floor: what the kernels of a training step need at least, on paper. */
+#include <math.h>
 #include <string.h>
 
 #include "driver_parts.h"
@@ -35,14 +36,22 @@ typedef struct totals {
     int launches;
 } totals;
 
+static bool is_of_step(const rg_launch *launch) {
+    return launch->program == RG_PP_GRAD || launch->program == RG_PP_UPDATE;
+}
+
+static double floor_of(const rg_launch *launch, int device, int32_t batch) {
+    rg_peak peak = peak_of(&devices[device], &launch->desc);
+    return rg_peak_floor(&peak, &launch->desc, batch);
+}
+
 static void print_launch(rg_text *text, const rg_launch *launch, int32_t batch, totals *sum) {
     const rg_kdesc *desc = &launch->desc;
     double gflop = rg_kdesc_flop(desc, true) * batch / 1e9;
     double mbytes = rg_kdesc_bytes(desc, launch->blocks) / 1e6;
     rg_text_add(text, "%8.2f %8.2f", gflop, mbytes);
     for (int d = 0; d < DEVICES; d++) {
-        rg_peak peak = peak_of(&devices[d], desc);
-        double us = rg_peak_floor(&peak, desc, batch);
+        double us = floor_of(launch, d, batch);
         sum->floor_us[d] += us;
         rg_text_add(text, " %8.2f", us);
     }
@@ -54,6 +63,40 @@ static void print_launch(rg_text *text, const rg_launch *launch, int32_t batch, 
     sum->launches++;
 }
 
+/* The launches of a phase run side by side: it takes its longest one by the model, and not less
+ * than all of them together need of the device. */
+static double longest_path(const rg_job *job, int device, int *phases) {
+    const rg_launch *launch = job->planned.launch;
+    int32_t count = job->planned.launch_count, end;
+    double path_us = 0;
+    *phases = 0;
+    for (int32_t first = 0; first < count; first = end) {
+        double longest_us = 0, floor_us = 0;
+        for (end = first; end < count && launch[end].program == launch[first].program &&
+                          launch[end].phase == launch[first].phase;
+             end++) {
+            floor_us += floor_of(&launch[end], device, job->spec->batch);
+            longest_us = fmax(longest_us, launch[end].desc.variant.cost_us);
+        }
+        if (!is_of_step(&launch[first])) continue;
+        path_us += fmax(longest_us, floor_us);
+        ++*phases;
+    }
+    return path_us;
+}
+
+static void print_path(rg_text *text, const rg_job *job) {
+    int phases = 0;
+    rg_text_add(text, "longest path by the model:");
+    for (int d = 0; d < DEVICES; d++)
+        rg_text_add(text, "%s %s %.2f us", d ? "," : "", devices[d].name,
+                    longest_path(job, d, &phases));
+    rg_text_add(text,
+                " (%d phases, each as its longest launch, or as the floors of all its "
+                "launches)\n",
+                phases);
+}
+
 void rg_floor_dump(rg_text *text, const rg_job *job) {
     totals sum = {0};
     rg_text_add(text, "%8s %8s", "GFLOP", "MB");
@@ -61,11 +104,11 @@ void rg_floor_dump(rg_text *text, const rg_job *job) {
     rg_text_add(text, " %8s  %-24s %s\n", "model us", "layer", "kernel");
     for (int32_t i = 0; i < job->planned.launch_count; i++) {
         const rg_launch *launch = &job->planned.launch[i];
-        bool step = launch->program == RG_PP_GRAD || launch->program == RG_PP_UPDATE;
-        if (step) print_launch(text, launch, job->spec->batch, &sum);
+        if (is_of_step(launch)) print_launch(text, launch, job->spec->batch, &sum);
     }
     rg_text_add(text, "%8.2f %8.2f", sum.gflop, sum.mbytes);
     for (int d = 0; d < DEVICES; d++) rg_text_add(text, " %8.2f", sum.floor_us[d]);
     rg_text_add(text, " %8.2f  %d launches a step of %d images\n", sum.model_us, sum.launches,
                 job->spec->batch);
+    print_path(text, job);
 }

@@ -2,6 +2,7 @@
  * programs can read. Runs the program itself. */
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -455,6 +456,55 @@ static void test_every_stage_can_be_dumped(void **state) {
     }
 }
 
+typedef struct step_row {
+    int phase; /* of all programs */
+    double floor_us, model_us;
+} step_row;
+
+/* The launches of a training step, in order: their phases from one dump, their times of the H100's
+ * column and of the model's from the other. */
+static int read_step(step_row *row, int room, double *told_us) {
+    int count = 0, timed = 0;
+    char *next, *line;
+    RUN("specs/tiny/tiny_residual.lua", "--target=cuda", "--arch=sm_90", "--dump=select");
+    expect_done();
+    for (line = strtok_r(last.out, "\n", &next); line; line = strtok_r(NULL, "\n", &next)) {
+        bool update = sscanf(line, "update phase %d", &row[count].phase) == 1;
+        if (update) row[count].phase += 1000;
+        if (!update && sscanf(line, "grad phase %d", &row[count].phase) != 1) continue;
+        assert_true(++count < room);
+    }
+    RUN("specs/tiny/tiny_residual.lua", "--target=cuda", "--arch=sm_90", "--dump=floor");
+    expect_done();
+    *told_us = 0;
+    for (line = strtok_r(last.out, "\n", &next); line; line = strtok_r(NULL, "\n", &next)) {
+        step_row *to = &row[timed];
+        if (timed < count && sscanf(line, "%*f %*f %lf %*f %lf", &to->floor_us, &to->model_us) == 2)
+            timed++;
+        sscanf(line, "longest path by the model: H100 %lf us", told_us);
+    }
+    assert_int_equal(timed, count);
+    return count;
+}
+
+static void test_the_longest_path_takes_each_phases_longest_launch(void **state) {
+    (void)state;
+    step_row row[256];
+    double told_us, path_us = 0, sum_us = 0;
+    int count = read_step(row, 256, &told_us), end;
+    for (int first = 0; first < count; first = end) {
+        double longest_us = 0, floor_us = 0;
+        for (end = first; end < count && row[end].phase == row[first].phase; end++) {
+            floor_us += row[end].floor_us;
+            sum_us += row[end].model_us;
+            if (row[end].model_us > longest_us) longest_us = row[end].model_us;
+        }
+        path_us += longest_us > floor_us ? longest_us : floor_us;
+    }
+    assert_true(fabs(told_us - path_us) <= 0.005 * (count + 1)); /* two digits are printed */
+    assert_true(told_us < sum_us - 1); /* some launches do stand together */
+}
+
 static int make_folder(void **state) {
     (void)state;
     unsetenv("RG_CIFAR10_DIR"); /* no data but what a test names */
@@ -479,6 +529,7 @@ int main(void) {
         cmocka_unit_test(test_a_build_removes_what_an_earlier_one_wrote_and_nothing_else),
         cmocka_unit_test(test_traffic_before_and_after_fusion_counts_the_same_images),
         cmocka_unit_test(test_every_stage_can_be_dumped),
+        cmocka_unit_test(test_the_longest_path_takes_each_phases_longest_launch),
     };
     return cmocka_run_group_tests(tests, make_folder, NULL);
 }
