@@ -136,6 +136,21 @@ rg_status rg_command_train(rg_job *job) {
     return status;
 }
 
+static rg_status eval_with(rg_job *job, rg_exec *exec, const rg_dataset *valid) {
+    rg_report report;
+    rg_evaluation found;
+    rg_report_init(&report, stdout, stderr, job->cli->quiet);
+    rg_eval_options options = {.set = valid,
+                               .stop = &stop_flag,
+                               .line = job->cli->json ? NULL : rg_report_line,
+                               .user = &report};
+    catch_signals();
+    RG_TRY(rg_eval(job->ctx, exec, &options, &found));
+    printf(job->cli->json ? "{\"loss\": %.9g, \"accuracy\": %.9g}\n" : "Valid:(L=%.6f, Acc=%.6f)\n",
+           found.loss, found.accuracy);
+    return RG_OK;
+}
+
 rg_status rg_command_eval(rg_job *job) {
     if (!job->cli->init)
         return rg_fail(job->ctx, RG_E_USAGE,
@@ -144,15 +159,9 @@ rg_status rg_command_eval(rg_job *job) {
     rg_dataset train = {0}, valid = {0};
     const char *told;
     uint64_t steps = 0;
-    double loss = 0, accuracy = 0;
     rg_status status = rg_job_data(job, &train, &valid, &told);
     if (status == RG_OK) status = start(job, &exec, &steps);
-    catch_signals();
-    if (status == RG_OK) status = rg_eval(job->ctx, exec, &valid, &stop_flag, &loss, &accuracy);
-    if (status == RG_OK)
-        printf(job->cli->json ? "{\"loss\": %.9g, \"accuracy\": %.9g}\n"
-                              : "Valid:(L=%.6f, Acc=%.6f)\n",
-               loss, accuracy);
+    if (status == RG_OK) status = eval_with(job, exec, &valid);
     rg_exec_free(exec);
     rg_dataset_free(&train);
     rg_dataset_free(&valid);

@@ -130,13 +130,13 @@ static bool makes_next(const rg_exec *exec, const train_source *source) {
 }
 
 static rg_status eval_batches(rg_ctx *ctx, rg_exec *exec, const train_source *source,
-                              const volatile sig_atomic_t *stop, train_sums *sums) {
+                              const rg_eval_options *options, train_sums *sums) {
     const rg_plan *plan = rg_exec_plan(exec);
     uint32_t batch = plan->data.eval_batch;
     int32_t before = 0; /* images of the run whose results are still to come */
     double loss;
     for (uint64_t first = 0; first < source->set->count; first += batch) {
-        if (is_stopped(stop)) return RG_E_INTERRUPTED; /* the caller says what was saved */
+        if (is_stopped(options->stop)) return RG_E_INTERRUPTED; /* the caller says what was saved */
         if (first == 0 || !makes_next(exec, source))
             RG_TRY(fill_batch(ctx, exec, source, first, batch));
         int32_t live = live_images(source, first, batch);
@@ -152,16 +152,16 @@ static rg_status eval_batches(rg_ctx *ctx, rg_exec *exec, const train_source *so
 }
 
 static rg_status eval_source(rg_ctx *ctx, rg_exec *exec, const train_source *source,
-                             const volatile sig_atomic_t *stop, double *loss, double *accuracy) {
+                             const rg_eval_options *options, rg_evaluation *result) {
     const rg_plan *plan = rg_exec_plan(exec);
     train_sums sums = {0};
     rg_ctrl ctrl = rg_exec_ctrl(plan, (int32_t)plan->data.eval_batch, 1, 0);
     RG_TRY(rg_exec_run(ctx, exec, RG_PP_DERIVE, &ctrl)); /* parameters or statistics changed */
     rg_exec_range(exec, "evaluation");
-    rg_status status = eval_batches(ctx, exec, source, stop, &sums);
+    rg_status status = eval_batches(ctx, exec, source, options, &sums);
     rg_exec_range(exec, NULL);
-    *loss = sums.loss / (double)sums.images;
-    *accuracy = sums.correct / (double)sums.images;
+    result->loss = sums.loss / (double)sums.images;
+    result->accuracy = sums.correct / (double)sums.images;
     return status;
 }
 
@@ -171,13 +171,14 @@ static rg_status need_program(rg_ctx *ctx, const rg_plan *plan, rg_plan_program_
     return rg_fail(ctx, RG_E_UNSUPPORTED, "this plan has no program '%s'", name);
 }
 
-rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set,
-                  const volatile sig_atomic_t *stop, double *loss, double *accuracy) {
+rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_eval_options *options,
+                  rg_evaluation *result) {
     train_source source = {.order = NULL};
-    const char *why;
+    const char *why = NULL;
     RG_TRY(need_program(ctx, rg_exec_plan(exec), RG_PP_EVAL, "eval"));
-    rg_status status = open_source(ctx, exec, set, &source, &why);
-    if (status == RG_OK) status = eval_source(ctx, exec, &source, stop, loss, accuracy);
+    rg_status status = open_source(ctx, exec, options->set, &source, &why);
+    if (status == RG_OK && why && options->line) options->line(options->user, why);
+    if (status == RG_OK) status = eval_source(ctx, exec, &source, options, result);
     close_source(exec, &source);
     return status == RG_E_INTERRUPTED ? rg_fail(ctx, status, "interrupted") : status;
 }
@@ -332,11 +333,16 @@ static rg_status train_batches(train_state *state, uint32_t epoch, uint64_t step
 }
 
 static rg_status validate(train_state *state, rg_epoch *record) {
-    if (!state->options->valid) return RG_OK;
-    rg_status status = eval_source(state->ctx, state->exec, &state->valid, state->options->stop,
-                                   &record->valid_loss, &record->valid_acc);
+    const rg_train_options *options = state->options;
+    if (!options->valid) return RG_OK;
+    rg_eval_options how = {.set = options->valid, .stop = options->stop};
+    rg_evaluation found;
+    rg_status status = eval_source(state->ctx, state->exec, &state->valid, &how, &found);
+    if (status != RG_OK) return status == RG_E_INTERRUPTED ? interrupt(state) : status;
     record->validated = true;
-    return status == RG_E_INTERRUPTED ? interrupt(state) : status;
+    record->valid_loss = found.loss;
+    record->valid_acc = found.accuracy;
+    return RG_OK;
 }
 
 static rg_status train_epoch(train_state *state, uint32_t epoch, uint64_t step) {

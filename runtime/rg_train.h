@@ -50,10 +50,20 @@ typedef struct rg_train_options {
 rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options,
                    uint64_t *steps_done) RG_CHECKED;
 
-/* Loss and accuracy over a whole set, in its order. Errors: RG_E_INTERRUPTED when *stop (or NULL)
- * is set. */
-rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_dataset *set,
-                  const volatile sig_atomic_t *stop, double *loss, double *accuracy) RG_CHECKED;
+typedef struct rg_eval_options {
+    const rg_dataset *set;
+    const volatile sig_atomic_t *stop;          /* may be NULL */
+    void (*line)(void *user, const char *text); /* as in rg_train_options; may be NULL */
+    void *user;
+} rg_eval_options;
+
+typedef struct rg_evaluation {
+    double loss, accuracy; /* averages over images */
+} rg_evaluation;
+
+/* Loss and accuracy over a set, in its order. Errors: RG_E_INTERRUPTED when *stop is set. */
+rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_eval_options *options,
+                  rg_evaluation *result) RG_CHECKED;
 
 /* `[ 0] Train:(L=1.506980, Acc=0.449868), Valid:(L=1.119623, Acc=0.598596), T: 00:00:48` */
 void rg_epoch_format(const rg_epoch *epoch, char *text, size_t size);

@@ -230,6 +230,16 @@ static void test_every_way_gives_the_same_losses(void **state) {
     assert_string_equal(got.line, "");
 }
 
+static rg_status evaluate(told *to) {
+    rg_dataset set = make_set();
+    rg_evaluation found;
+    *to = (told){.steps = 0};
+    rg_eval_options options = {.set = &set, .line = on_line, .user = to};
+    rg_status status = rg_eval(&ctx, exec, &options, &found);
+    rg_dataset_free(&set);
+    return status;
+}
+
 /* The data set is what is allocated last. */
 static void test_a_data_set_without_room_stays_on_the_host(void **state) {
     (void)state;
@@ -245,6 +255,10 @@ static void test_a_data_set_without_room_stays_on_the_host(void **state) {
     assert_non_null(strstr(got.line, "does not fit into the device's memory"));
     assert_memory_equal(got.loss, want.loss, sizeof want.loss);
     assert_memory_equal(got.valid, want.valid, sizeof want.valid);
+    close_job();
+    must(open_job(false, cache));
+    must(evaluate(&got));
+    assert_non_null(strstr(got.line, "does not fit into the device's memory"));
 }
 
 /* ---- a profiler's picture ---- */

@@ -205,12 +205,13 @@ static void test_shuffled_training_is_gradient_descent(void **state) {
 
 static void test_evaluation_alone_gives_the_validations_numbers(void **state) {
     (void)state;
-    double loss, accuracy;
+    const rg_eval_options how = {.set = &valid, .stop = &stop};
+    rg_evaluation found;
     train_well();
-    assert_int_equal(rg_eval(&ctx, exec, &valid, &stop, &loss, &accuracy), RG_OK);
-    assert_true(loss == last_epoch.valid_loss && accuracy == last_epoch.valid_acc);
+    assert_int_equal(rg_eval(&ctx, exec, &how, &found), RG_OK);
+    assert_true(found.loss == last_epoch.valid_loss && found.accuracy == last_epoch.valid_acc);
     stop = 1;
-    assert_int_equal(rg_eval(&ctx, exec, &valid, &stop, &loss, &accuracy), RG_E_INTERRUPTED);
+    assert_int_equal(rg_eval(&ctx, exec, &how, &found), RG_E_INTERRUPTED);
 }
 
 static void test_the_epoch_line_has_the_notebooks_form(void **state) {
@@ -326,7 +327,8 @@ static void test_a_resumed_run_gives_the_bits_of_one_never_stopped(void **state)
 
 static void test_what_does_not_fit_is_refused(void **state) {
     (void)state;
-    double loss, accuracy;
+    const rg_eval_options how = {.set = &valid};
+    rg_evaluation found;
     train.classes = CLASSES + 1;
     assert_int_equal(rg_train(&ctx, exec, &options, &steps), RG_E_SHAPE);
     train.classes = CLASSES;
@@ -338,7 +340,7 @@ static void test_what_does_not_fit_is_refused(void **state) {
     train.count = TRAIN;
     tp.plan.program[RG_PP_EVAL].op_count = 0;
     assert_int_equal(rg_train(&ctx, exec, &options, &steps), RG_E_UNSUPPORTED);
-    assert_int_equal(rg_eval(&ctx, exec, &valid, NULL, &loss, &accuracy), RG_E_UNSUPPORTED);
+    assert_int_equal(rg_eval(&ctx, exec, &how, &found), RG_E_UNSUPPORTED);
     assert_int_equal(ctx.count, 5);
     options.valid = NULL;
     train_well();
