@@ -10,6 +10,8 @@
 #include "rg_spec.h"
 #include "rg_train.h"
 
+#define RG_EVAL_UNSET UINT64_MAX
+
 typedef struct rg_cli {
     const char *command; /* "build" where none is given */
     const char *spec;
@@ -18,6 +20,7 @@ typedef struct rg_cli {
     int threads; /* 0: as many as processors */
     uint64_t seed, steps;
     uint32_t epochs, batch; /* 0: the spec's */
+    uint64_t eval_steps;    /* batches of an evaluation; RG_EVAL_UNSET: as the command does */
     bool seed_given, no_shuffle, json, quiet, step_only, sanitize, stream;
     int optimise;
 } rg_cli;

@@ -32,6 +32,8 @@ const char *rg_cli_usage(void) {
            "  --threads=N                threads (as many as processors)\n"
            "  --data=DIR|synthetic       CIFAR-10 in its binary version, or made-up images\n"
            "  --epochs=N --steps=N       how long to train (the spec's epochs; no limit on steps)\n"
+           "  --eval-steps=N             batches of an evaluation, 0: none (the whole set; on the "
+           "emulator one)\n"
            "  --batch=N                  images a training step (the spec's)\n"
            "  --seed=N --no-shuffle      random numbers; the order of the images\n"
            "  --init=FILE --save=FILE    checkpoints in safetensors, under PyTorch's names\n"
@@ -78,6 +80,7 @@ static const option_row rows[] = {
     {"optimise", OPT_INT, AT(optimise), 0, 3},
     {"seed", OPT_U64, AT(seed), 0, UINT64_MAX},
     {"steps", OPT_U64, AT(steps), 1, UINT64_MAX},
+    {"eval-steps", OPT_U64, AT(eval_steps), 0, RG_EVAL_UNSET - 1},
     {"epochs", OPT_U32, AT(epochs), 1, 1000000},
     {"batch", OPT_U32, AT(batch), 1, 65536},
     {"no-shuffle", OPT_FLAG, AT(no_shuffle), 0, 0},
@@ -178,6 +181,8 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     if (!cli->spec)
         return rg_fail(ctx, RG_E_USAGE,
                        "no spec: expected a .lua file (specs/resnet18_cifar.lua is one)");
+    if (cli->eval_steps == 0 && strcmp(cli->command, "eval") == 0)
+        return rg_fail(ctx, RG_E_USAGE, "--eval-steps=0: eval has nothing else to do");
     if (!one_of(cli->isa, isas))
         return rg_fail(ctx, RG_E_USAGE, "--isa=%s: expected avx2, avx512 or native", cli->isa);
     if (cli->dump && !one_of(cli->dump, stages))
@@ -215,7 +220,11 @@ static rg_status bad_option(rg_ctx *ctx, char **argv) {
 }
 
 rg_status rg_cli_parse(rg_ctx *ctx, int argc, char **argv, rg_cli *cli) {
-    *cli = (rg_cli){.command = "build", .isa = "native", .precision = "f32", .optimise = 3};
+    *cli = (rg_cli){.command = "build",
+                    .isa = "native",
+                    .precision = "f32",
+                    .eval_steps = RG_EVAL_UNSET,
+                    .optimise = 3};
     struct option table[ROWS + 1];
     memset(table, 0, sizeof table);
     for (int i = 0; i < ROWS; i++)

@@ -240,17 +240,42 @@ static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
     return update(ref, graph);
 }
 
-static rg_status run_set(reference *ref, uint32_t epoch, bool training, const rg_dataset *set,
-                         uint32_t *order, uint64_t last, sums *total) {
-    uint32_t batch = (uint32_t)(training ? ref->job->spec->batch : ref->job->spec->eval_batch);
-    for (uint32_t at = 0; at < set->count && (!training || ref->steps < last); at += batch) {
+static rg_status train_set(reference *ref, uint32_t epoch, const rg_dataset *set,
+                           const uint32_t *order, uint64_t last, sums *total) {
+    uint32_t batch = (uint32_t)ref->job->spec->batch;
+    for (uint32_t at = 0; at < set->count && ref->steps < last; at += batch) {
         int32_t live = (int32_t)(set->count - at < batch ? set->count - at : batch);
         double loss;
-        RG_TRY(run_batch(ref, training, set, order + at, live, total, &loss));
-        if (training && ref->job->cli->steps && !ref->job->cli->quiet)
+        RG_TRY(run_batch(ref, true, set, order + at, live, total, &loss));
+        if (ref->job->cli->steps && !ref->job->cli->quiet)
             printf("epoch %u step %u loss %.17g\n", epoch, at / batch, loss);
     }
     return RG_OK;
+}
+
+/* No more than `most` batches. */
+static rg_status eval_set(reference *ref, const rg_dataset *set, uint32_t *order, uint64_t most,
+                          rg_epoch *epoch) {
+    uint32_t batch = (uint32_t)ref->job->spec->eval_batch;
+    sums total = {0};
+    for (uint32_t i = 0; i < set->count; i++) order[i] = i;
+    for (uint32_t at = 0; at < set->count && at / batch < most; at += batch) {
+        int32_t live = (int32_t)(set->count - at < batch ? set->count - at : batch);
+        double loss;
+        RG_TRY(run_batch(ref, false, set, order + at, live, &total, &loss));
+    }
+    epoch->validated = true;
+    epoch->valid_loss = total.loss / (double)total.images;
+    epoch->valid_acc = total.correct / (double)total.images;
+    epoch->valid_images = total.images;
+    epoch->valid_count = set->count;
+    return RG_OK;
+}
+
+/* Batches of an evaluation: where steps are counted there is none. */
+static uint64_t eval_steps(const rg_cli *cli) {
+    bool few = cli->eval_steps == RG_EVAL_UNSET && cli->steps;
+    return few ? 0 : cli->eval_steps;
 }
 
 static rg_status run_epochs(reference *ref, const rg_dataset *train, const rg_dataset *valid) {
@@ -260,25 +285,20 @@ static rg_status run_epochs(reference *ref, const rg_dataset *train, const rg_da
     uint64_t last = ref->job->cli->steps ? ref->steps + ref->job->cli->steps : UINT64_MAX;
     for (uint32_t e = 0; e < (uint32_t)ref->job->spec->epochs && ref->steps < last; e++) {
         double start = now_seconds();
-        sums t = {0}, v = {0};
+        sums t = {0};
         for (uint32_t i = 0; i < most; i++) order[i] = i;
         if (!ref->job->cli->no_shuffle)
             rg_random_permutation(ref->job->spec->seed, e, train->count, order);
-        RG_TRY(run_set(ref, e, true, train, order, last, &t));
+        RG_TRY(train_set(ref, e, train, order, last, &t));
         rg_epoch epoch = {.epoch = e,
                           .steps = ref->steps,
                           .images = t.images,
                           .train_loss = t.loss / (double)t.images,
                           .train_acc = t.correct / (double)t.images};
-        if (!ref->job->cli->steps) {
-            for (uint32_t i = 0; i < most; i++) order[i] = i;
-            RG_TRY(run_set(ref, e, false, valid, order, 0, &v));
-            epoch.validated = true;
-            epoch.valid_loss = v.loss / (double)v.images;
-            epoch.valid_acc = v.correct / (double)v.images;
-        }
+        uint64_t most = eval_steps(ref->job->cli);
+        if (most) RG_TRY(eval_set(ref, valid, order, most, &epoch));
         epoch.seconds = now_seconds() - start;
-        char line[160];
+        char line[256];
         rg_epoch_format(&epoch, line, sizeof line);
         printf("%s\n", line);
         fflush(stdout);

@@ -86,12 +86,20 @@ static rg_status start(rg_job *job, rg_exec **exec, uint64_t *steps) {
 
 static void print_epoch_json(void *user, const rg_epoch *e) {
     (void)user;
-    printf("{\"epoch\": %u, \"steps\": %llu, \"train_loss\": %.9g, \"train_acc\": %.9g, "
-           "\"valid_loss\": %.9g, "
-           "\"valid_acc\": %.9g, \"train_seconds\": %.3f, \"seconds\": %.3f}\n",
-           e->epoch, (unsigned long long)e->steps, e->train_loss, e->train_acc, e->valid_loss,
-           e->valid_acc, e->train_seconds, e->seconds);
+    printf("{\"epoch\": %u, \"steps\": %llu, \"train_loss\": %.9g, \"train_acc\": %.9g, ", e->epoch,
+           (unsigned long long)e->steps, e->train_loss, e->train_acc);
+    if (e->validated)
+        printf("\"valid_loss\": %.9g, \"valid_acc\": %.9g, ", e->valid_loss, e->valid_acc);
+    printf("\"valid_images\": %llu, \"train_seconds\": %.3f, \"seconds\": %.3f}\n",
+           (unsigned long long)e->valid_images, e->train_seconds, e->seconds);
     fflush(stdout);
+}
+
+/* Batches of an evaluation during training, 0: all. A batch of the reference network takes the
+ * emulator minutes. */
+static uint64_t eval_steps(const rg_cli *cli) {
+    if (cli->eval_steps != RG_EVAL_UNSET) return cli->eval_steps;
+    return strcmp(cli->device, "emulate") == 0 ? 1 : 0;
 }
 
 static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
@@ -99,10 +107,11 @@ static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
     rg_report report;
     rg_report_init(&report, stdout, stderr, job->cli->quiet);
     rg_train_options options = {.train = train,
-                                .valid = valid,
+                                .valid = job->cli->eval_steps ? valid : NULL,
                                 .epochs = (uint32_t)job->spec->epochs,
                                 .steps = job->cli->steps,
                                 .steps_done = steps_done,
+                                .eval_steps = eval_steps(job->cli),
                                 .shuffle = !job->cli->no_shuffle,
                                 .seed = job->spec->seed,
                                 .save = job->cli->save,
@@ -110,6 +119,7 @@ static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
                                 .stop = &stop_flag,
                                 .line = job->cli->json ? NULL : rg_report_line,
                                 .progress = rg_report_progress,
+                                .evaluating = rg_report_evaluating,
                                 .epoch = job->cli->json ? print_epoch_json : NULL,
                                 .user = &report};
     catch_signals();
@@ -139,15 +149,25 @@ rg_status rg_command_train(rg_job *job) {
 static rg_status eval_with(rg_job *job, rg_exec *exec, const rg_dataset *valid) {
     rg_report report;
     rg_evaluation found;
+    char text[160];
     rg_report_init(&report, stdout, stderr, job->cli->quiet);
     rg_eval_options options = {.set = valid,
                                .stop = &stop_flag,
                                .line = job->cli->json ? NULL : rg_report_line,
+                               .evaluating = rg_report_evaluating,
                                .user = &report};
+    if (job->cli->eval_steps != RG_EVAL_UNSET) options.steps = job->cli->eval_steps;
     catch_signals();
-    RG_TRY(rg_eval(job->ctx, exec, &options, &found));
-    printf(job->cli->json ? "{\"loss\": %.9g, \"accuracy\": %.9g}\n" : "Valid:(L=%.6f, Acc=%.6f)\n",
-           found.loss, found.accuracy);
+    rg_status status = rg_eval(job->ctx, exec, &options, &found);
+    rg_report_clear(&report);
+    RG_TRY(status);
+    if (job->cli->json) {
+        printf("{\"loss\": %.9g, \"accuracy\": %.9g, \"images\": %llu}\n", found.loss,
+               found.accuracy, (unsigned long long)found.images);
+        return RG_OK;
+    }
+    rg_evaluation_format(&found, valid->count, text, sizeof text);
+    printf("%s\n", text);
     return RG_OK;
 }
 

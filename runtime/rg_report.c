@@ -45,6 +45,14 @@ void rg_report_progress(void *user, const rg_progress *progress) {
     fflush(report->err);
 }
 
+void rg_report_evaluating(void *user, uint64_t step, uint64_t steps) {
+    rg_report *report = user;
+    if (!is_due(report)) return;
+    fprintf(report->err, "\r\033[Kevaluation  step %llu/%llu", (unsigned long long)step + 1,
+            (unsigned long long)steps);
+    fflush(report->err);
+}
+
 void rg_report_build(void *user, int done, int total) {
     rg_report *report = user;
     if (!is_due(report)) return;

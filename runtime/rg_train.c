@@ -133,16 +133,20 @@ static rg_status eval_batches(rg_ctx *ctx, rg_exec *exec, const train_source *so
                               const rg_eval_options *options, train_sums *sums) {
     const rg_plan *plan = rg_exec_plan(exec);
     uint32_t batch = plan->data.eval_batch;
+    uint64_t steps = (source->set->count + (uint64_t)batch - 1) / batch;
     int32_t before = 0; /* images of the run whose results are still to come */
     double loss;
-    for (uint64_t first = 0; first < source->set->count; first += batch) {
+    if (options->steps && options->steps < steps) steps = options->steps;
+    for (uint64_t step = 0; step < steps; step++) {
+        uint64_t first = step * batch;
         if (is_stopped(options->stop)) return RG_E_INTERRUPTED; /* the caller says what was saved */
-        if (first == 0 || !makes_next(exec, source))
+        if (options->evaluating) options->evaluating(options->user, step, steps);
+        if (step == 0 || !makes_next(exec, source))
             RG_TRY(fill_batch(ctx, exec, source, first, batch));
         int32_t live = live_images(source, first, batch);
         rg_exec_work work = {.program = {RG_PP_EVAL}, .count = 1};
         work.ctrl = rg_exec_ctrl(plan, live, 1, 0);
-        RG_TRY(run_batch(ctx, exec, source, first, batch, true, &work));
+        RG_TRY(run_batch(ctx, exec, source, first, batch, step + 1 < steps, &work));
         bool late = rg_exec_overlaps(exec);
         if (!late || before)
             RG_TRY(take_results(ctx, exec, late, late ? before : live, sums, &loss));
@@ -160,8 +164,9 @@ static rg_status eval_source(rg_ctx *ctx, rg_exec *exec, const train_source *sou
     rg_exec_range(exec, "evaluation");
     rg_status status = eval_batches(ctx, exec, source, options, &sums);
     rg_exec_range(exec, NULL);
-    result->loss = sums.loss / (double)sums.images;
-    result->accuracy = sums.correct / (double)sums.images;
+    *result = (rg_evaluation){.loss = sums.loss / (double)sums.images,
+                              .accuracy = sums.correct / (double)sums.images,
+                              .images = sums.images};
     return status;
 }
 
@@ -185,15 +190,22 @@ rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_eval_options *options,
 
 /* ---- lines ---- */
 
+void rg_evaluation_format(const rg_evaluation *found, uint64_t count, char *text, size_t size) {
+    char part[64] = "";
+    if (found->images < count)
+        snprintf(part, sizeof part, ", the first %llu of %llu images",
+                 (unsigned long long)found->images, (unsigned long long)count);
+    snprintf(text, size, "Valid:(L=%.6f, Acc=%.6f%s)", found->loss, found->accuracy, part);
+}
+
 void rg_epoch_format(const rg_epoch *epoch, char *text, size_t size) {
-    char valid[80] = "";
+    char valid[160] = "";
     unsigned long seconds = (unsigned long)epoch->seconds;
-    if (epoch->validated)
-        snprintf(valid, sizeof valid, ", Valid:(L=%.6f, Acc=%.6f)", epoch->valid_loss,
-                 epoch->valid_acc);
-    snprintf(text, size, "[%2u] Train:(L=%.6f, Acc=%.6f)%s, T: %02lu:%02lu:%02lu", epoch->epoch,
-             epoch->train_loss, epoch->train_acc, valid, seconds / 3600, seconds / 60 % 60,
-             seconds % 60);
+    rg_evaluation found = {epoch->valid_loss, epoch->valid_acc, epoch->valid_images};
+    if (epoch->validated) rg_evaluation_format(&found, epoch->valid_count, valid, sizeof valid);
+    snprintf(text, size, "[%2u] Train:(L=%.6f, Acc=%.6f)%s%s, T: %02lu:%02lu:%02lu", epoch->epoch,
+             epoch->train_loss, epoch->train_acc, epoch->validated ? ", " : "", valid,
+             seconds / 3600, seconds / 60 % 60, seconds % 60);
 }
 
 static void tell_step(const train_state *state, const rg_progress *progress) {
@@ -335,13 +347,19 @@ static rg_status train_batches(train_state *state, uint32_t epoch, uint64_t step
 static rg_status validate(train_state *state, rg_epoch *record) {
     const rg_train_options *options = state->options;
     if (!options->valid) return RG_OK;
-    rg_eval_options how = {.set = options->valid, .stop = options->stop};
+    rg_eval_options how = {.set = options->valid,
+                           .steps = options->eval_steps,
+                           .stop = options->stop,
+                           .evaluating = options->evaluating,
+                           .user = options->user};
     rg_evaluation found;
     rg_status status = eval_source(state->ctx, state->exec, &state->valid, &how, &found);
     if (status != RG_OK) return status == RG_E_INTERRUPTED ? interrupt(state) : status;
     record->validated = true;
     record->valid_loss = found.loss;
     record->valid_acc = found.accuracy;
+    record->valid_images = found.images;
+    record->valid_count = options->valid->count;
     return RG_OK;
 }
 

@@ -15,7 +15,8 @@ typedef struct rg_epoch {
     double train_loss, train_acc;
     bool validated;
     double valid_loss, valid_acc;
-    double train_seconds, seconds; /* training alone; training and validation */
+    uint64_t valid_images, valid_count; /* looked at, of how many */
+    double train_seconds, seconds;      /* training alone; training and validation */
 } rg_epoch;
 
 /* Where the training stands, after each step. */
@@ -32,6 +33,7 @@ typedef struct rg_train_options {
     uint64_t steps;      /* no more than so many, 0: no limit */
     uint64_t steps_done; /* before: parameters were loaded from a checkpoint of so many steps (they
                             are not counted in `steps`) */
+    uint64_t eval_steps; /* no more batches than so many in an evaluation, 0: all of the set */
     bool shuffle;
     uint64_t seed;
     const char *save; /* checkpoint, written after each epoch and when interrupted; NULL: none */
@@ -40,6 +42,7 @@ typedef struct rg_train_options {
     void (*line)(void *user,
                  const char *text); /* each finished line, without newline; these may be NULL */
     void (*progress)(void *user, const rg_progress *progress);
+    void (*evaluating)(void *user, uint64_t step, uint64_t steps); /* before each batch, from 0 */
     void (*epoch)(void *user, const rg_epoch *epoch);
     void *user;
 } rg_train_options;
@@ -52,19 +55,25 @@ rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options,
 
 typedef struct rg_eval_options {
     const rg_dataset *set;
-    const volatile sig_atomic_t *stop;          /* may be NULL */
-    void (*line)(void *user, const char *text); /* as in rg_train_options; may be NULL */
+    uint64_t steps;                    /* no more batches than so many, 0: all of the set */
+    const volatile sig_atomic_t *stop; /* as in rg_train_options, and so are these */
+    void (*line)(void *user, const char *text);
+    void (*evaluating)(void *user, uint64_t step, uint64_t steps);
     void *user;
 } rg_eval_options;
 
 typedef struct rg_evaluation {
-    double loss, accuracy; /* averages over images */
+    double loss, accuracy; /* averages over `images` */
+    uint64_t images;
 } rg_evaluation;
 
 /* Loss and accuracy over a set, in its order. Errors: RG_E_INTERRUPTED when *stop is set. */
 rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_eval_options *options,
                   rg_evaluation *result) RG_CHECKED;
 
+/* `Valid:(L=1.119623, Acc=0.598596)`; with less than `count` images it says so behind the accuracy.
+ */
+void rg_evaluation_format(const rg_evaluation *found, uint64_t count, char *text, size_t size);
 /* `[ 0] Train:(L=1.506980, Acc=0.449868), Valid:(L=1.119623, Acc=0.598596), T: 00:00:48` */
 void rg_epoch_format(const rg_epoch *epoch, char *text, size_t size);
 

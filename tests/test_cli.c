@@ -143,6 +143,7 @@ static void test_wrong_options_are_usage_errors(void **state) {
         {"train", SPEC, "other.lua", "'other.lua' is too much"},
         {"train", NULL, NULL, "no spec"},
         {"eval", SPEC, NULL, "--init=FILE"},
+        {"eval", SPEC, "--eval-steps=0", "--eval-steps=0: eval has nothing else to do"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         run_in(environ, (const char *const[]){cases[i][0], cases[i][1],
@@ -308,6 +309,24 @@ static void test_the_reference_names_steps_as_kernels_do(void **state) {
         assert_non_null(first);
         assert_non_null(strstr(first, "\nepoch 0 step 1 loss "));
     }
+}
+
+static void test_an_evaluation_can_be_cut_short_or_left_out(void **state) {
+    (void)state;
+    static const char *const devices[] = {"--device=cpu", "--device=reference"};
+    for (int i = 0; i < 2; i++) {
+        RUN("train", SPEC, "--data=synthetic", "--steps=1", "--eval-steps=0", devices[i], QUICK);
+        expect_done();
+        assert_non_null(strstr(last.out, "[ 0] Train:("));
+        assert_null(strstr(last.out, "Valid"));
+        RUN("train", SPEC, "--data=synthetic", "--steps=1", "--eval-steps=2", devices[i], QUICK);
+        expect_done();
+        assert_non_null(strstr(last.out, ", the first 32 of 2000 images), T: "));
+    }
+    RUN("train", SPEC, "--data=synthetic", "--steps=1", QUICK);
+    expect_done();
+    assert_non_null(strstr(last.out, ", Valid:(L="));
+    assert_null(strstr(last.out, "first"));
 }
 
 /* The signal comes once the first step has been told. */
@@ -523,6 +542,7 @@ int main(void) {
         cmocka_unit_test(test_missing_compiler_is_one_line_that_says_what_to_install),
         cmocka_unit_test(test_loss_that_is_no_number_stops_at_its_step),
         cmocka_unit_test(test_the_reference_names_steps_as_kernels_do),
+        cmocka_unit_test(test_an_evaluation_can_be_cut_short_or_left_out),
         cmocka_unit_test(test_interrupted_training_saves_and_says_so),
         cmocka_unit_test(test_json_output_is_json),
         cmocka_unit_test(test_build_prints_the_layers_and_leaves_the_sources),

@@ -516,7 +516,24 @@ static void test_a_failed_command_ends_with_1_and_leaves_the_file(void **state) 
     }
 }
 
-/* Checkpoints and tables, whatever the device. */
+/* What a command prints, in `text`. */
+static void read_output(int count, char *const *argv, char *text, size_t size) {
+    FILE *out = tmpfile();
+    int before = dup(1);
+    fflush(stdout);
+    assert_true(out && before >= 0 && dup2(fileno(out), 1) == 1);
+    int code = rg_driver_main(count, (char **)argv);
+    fflush(stdout);
+    assert_true(dup2(before, 1) == 1);
+    close(before);
+    rewind(out);
+    text[fread(text, 1, size - 1, out)] = '\0';
+    fclose(out);
+    assert_int_equal(code, 0);
+}
+
+/* Checkpoints and tables, whatever the device. An evaluation during training is of one batch here,
+ * that of `eval` of the whole set. */
 static void test_the_other_commands_run_on_it_too(void **state) {
     (void)state;
     char keep[160], init[160], save[160];
@@ -530,8 +547,11 @@ static void test_the_other_commands_run_on_it_too(void **state) {
     };
     for (size_t i = 0; i < sizeof command / sizeof *command; i++) {
         int count = 0;
+        char text[4096];
         while (command[i][count]) count++;
-        assert_int_equal(rg_driver_main(count, (char **)command[i]), 0);
+        read_output(count, command[i], text, sizeof text);
+        bool part = strstr(text, ", the first 16 of 2000 images)") != NULL;
+        assert_int_equal(part, i == 0);
     }
 }
 

@@ -236,6 +236,32 @@ static void test_the_epoch_line_has_the_notebooks_form(void **state) {
     assert_non_null(strstr(lines, "\n[ 1] Train:(L="));
 }
 
+static void on_evaluating(void *user, uint64_t step, uint64_t count) {
+    (void)user;
+    assert_int_equal(count, 1);
+    log_event("v%d ", (int)step);
+}
+
+static void test_an_evaluation_of_some_batches_says_so(void **state) {
+    (void)state;
+    options.epochs = 1;
+    options.eval_steps = 1;
+    options.evaluating = on_evaluating;
+    train_well();
+    assert_string_equal(events, "d g32 u32 g32 u32 g6 u6 d v0 e48 ");
+    assert_int_equal(last_epoch.valid_images, 48);
+    assert_non_null(strstr(lines, ", the first 48 of 50 images), T: "));
+    const rg_eval_options how = {.set = &valid, .steps = 1};
+    rg_evaluation found;
+    assert_int_equal(rg_eval(&ctx, exec, &how, &found), RG_OK);
+    assert_true(found.loss == last_epoch.valid_loss && found.images == 48);
+    options.eval_steps = 3; /* more than there are */
+    options.evaluating = NULL;
+    train_well();
+    assert_int_equal(last_epoch.valid_images, 50);
+    assert_null(strstr(strchr(lines, '\n') + 1, "first"));
+}
+
 static void test_step_losses_are_printed_to_the_bit(void **state) {
     (void)state;
     options.print_steps = true;
@@ -388,9 +414,12 @@ static void test_progress_on_a_terminal_is_erased_before_a_line(void **state) {
     rg_report_progress(&report, &progress);
     rg_report_progress(&report, &progress); /* too soon */
     rg_report_line(&report, "one line");
+    rg_report_evaluating(&report, 0, 16);
+    rg_report_clear(&report);
     fputs("end", err);
     fflush(err);
-    static const char expected[] = "\r\033[Kepoch 0  step 2/3  loss 2.5000  99 img/s\r\033[Kend";
+    static const char expected[] = "\r\033[Kepoch 0  step 2/3  loss 2.5000  99 img/s\r\033[K"
+                                   "\r\033[Kevaluation  step 1/16\r\033[Kend";
     size_t length = 0;
     for (ssize_t got; length < sizeof expected - 1; length += (size_t)got) {
         got = read(master, text + length, sizeof expected - 1 - length);
@@ -411,6 +440,7 @@ int main(void) {
         T(test_shuffled_training_is_gradient_descent),
         T(test_evaluation_alone_gives_the_validations_numbers),
         T(test_the_epoch_line_has_the_notebooks_form),
+        T(test_an_evaluation_of_some_batches_says_so),
         T(test_step_losses_are_printed_to_the_bit),
         T(test_a_step_limit_ends_training_within_an_epoch),
         T(test_a_loss_that_is_not_finite_stops_with_its_place),
