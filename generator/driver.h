@@ -15,7 +15,8 @@
 typedef struct rg_cli {
     const char *command; /* "build" where none is given */
     const char *spec;
-    const char *target, *device, *isa, *data, *init, *save, *out, *dump, *cc, *cache, *only;
+    const char *target, *device, *isa, *data, *init, *save, *resume, *out, *dump, *cc, *cache,
+        *only;
     const char *arch, *cuda_path, *precision;
     int threads; /* 0: as many as processors */
     uint64_t seed, steps;

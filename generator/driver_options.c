@@ -36,7 +36,10 @@ const char *rg_cli_usage(void) {
            "emulator one)\n"
            "  --batch=N                  images a training step (the spec's)\n"
            "  --seed=N --no-shuffle      random numbers; the order of the images\n"
-           "  --init=FILE --save=FILE    checkpoints in safetensors, under PyTorch's names\n"
+           "  --init=FILE --save=FILE    parameters in safetensors, under PyTorch's names\n"
+           "  --resume=FILE              train: goes on from FILE where it is there, and keeps it "
+           "up to "
+           "date\n"
            "  --out=DIR                  where the generated sources go "
            "(generated/<spec>-<target>)\n"
            "  --variant=NAME             use this convolution variant wherever it applies (direct: "
@@ -71,6 +74,7 @@ static const option_row rows[] = {
     {"data", OPT_TEXT, AT(data), 0, 0},
     {"init", OPT_TEXT, AT(init), 0, 0},
     {"save", OPT_TEXT, AT(save), 0, 0},
+    {"resume", OPT_TEXT, AT(resume), 0, 0},
     {"out", OPT_TEXT, AT(out), 0, 0},
     {"dump", OPT_TEXT, AT(dump), 0, 0},
     {"cc", OPT_TEXT, AT(cc), 0, 0},
@@ -181,6 +185,10 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
     if (!cli->spec)
         return rg_fail(ctx, RG_E_USAGE,
                        "no spec: expected a .lua file (specs/resnet18_cifar.lua is one)");
+    if (cli->resume && (reference || strcmp(cli->command, "train") != 0))
+        return rg_fail(ctx, RG_E_USAGE,
+                       "--resume is for train, on kernels: --init=FILE reads such "
+                       "a file everywhere");
     if (cli->eval_steps == 0 && strcmp(cli->command, "eval") == 0)
         return rg_fail(ctx, RG_E_USAGE, "--eval-steps=0: eval has nothing else to do");
     if (!one_of(cli->isa, isas))

@@ -19,6 +19,7 @@ typedef struct reference {
     rg_resize *resize;
     uint8_t *bytes, *scratch; /* one plane */
     uint64_t steps;
+    uint64_t optim_steps;    /* those of the moments, which begin with zeros */
     rg_loss_scaling scaling; /* f16 */
 } reference;
 
@@ -70,8 +71,9 @@ static rg_status read_params(reference *ref) {
     RG_TRY(rg_exec_new(ref->ctx, plan, none, 1, &exec));
     rg_params_init(exec, ref->job->spec->seed);
     rg_status status = RG_OK;
-    if (ref->job->cli->init)
-        status = rg_params_load(ref->ctx, exec, ref->job->cli->init, &ref->steps);
+    rg_trained done = {0};
+    if (ref->job->cli->init) status = rg_params_load(ref->ctx, exec, ref->job->cli->init, &done);
+    ref->steps = done.steps;
     for (int32_t row = 0; status == RG_OK && row < ref->table->param_count; row++) {
         const rg_param *param = &ref->table->param[row];
         int64_t count = elements(param);
@@ -204,8 +206,8 @@ static rg_status update(reference *ref, const rg_graph *graph) {
             memcpy(ref->param[row], value, (size_t)count * sizeof *value);
         if (graph->result[r].kind != RG_O_GRAD || !good) continue;
         double *const moment[2] = {ref->moment[0][row], ref->moment[1][row]};
-        RG_TRY(rg_optim_step(ref->ctx, &ref->job->spec->optim, ref->steps, ref->param[row], value,
-                             moment, count));
+        RG_TRY(rg_optim_step(ref->ctx, &ref->job->spec->optim, ref->optim_steps, ref->param[row],
+                             value, moment, count));
     }
     return RG_OK;
 }
@@ -218,7 +220,8 @@ typedef struct sums {
 } sums;
 
 static rg_ctrl control(reference *ref, int32_t live) {
-    return rg_exec_ctrl(&ref->job->planned.plan, live, ref->steps + 1, ref->job->spec->optim.lr);
+    return rg_exec_ctrl(&ref->job->planned.plan, live, ref->optim_steps + 1,
+                        ref->job->spec->optim.lr);
 }
 
 static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
@@ -237,6 +240,7 @@ static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
     total->images += (uint64_t)live;
     if (!training) return RG_OK;
     ref->steps++;
+    ref->optim_steps++;
     return update(ref, graph);
 }
 

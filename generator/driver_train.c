@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "driver.h"
 #include "rg_report.h"
@@ -76,12 +77,30 @@ static void print_build(const rg_job *job) {
     if (job->stats.note) printf("note: %s\n", job->stats.note);
 }
 
-static rg_status start(rg_job *job, rg_exec **exec, uint64_t *steps) {
+static void tell(const rg_job *job, const char *path, const char *what) {
+    if (!job->cli->quiet && !job->cli->json) printf("%s: %s\n", path, what);
+}
+
+/* The file that training begins with; NULL: none. */
+static const char *first_file(const rg_job *job) {
+    const char *resume = job->cli->resume;
+    if (resume && access(resume, F_OK) == 0) return resume;
+    if (resume) tell(job, resume, "not there yet, training starts afresh");
+    return job->cli->init;
+}
+
+static rg_status start(rg_job *job, rg_exec **exec, rg_trained *done) {
     RG_TRY(rg_job_build(job));
     print_build(job);
     RG_TRY(rg_job_exec(job, exec));
     rg_params_init(*exec, job->spec->seed);
-    return job->cli->init ? rg_params_load(job->ctx, *exec, job->cli->init, steps) : RG_OK;
+    const char *path = first_file(job);
+    if (!path) return RG_OK;
+    RG_TRY(rg_params_load(job->ctx, *exec, path, done));
+    bool trains = strcmp(job->cli->command, "train") == 0;
+    if (trains && done->steps && !done->optim_steps && rg_params_has_optim(rg_exec_plan(*exec)))
+        tell(job, path, "holds nothing of the optimiser, which starts afresh");
+    return RG_OK;
 }
 
 static void print_epoch_json(void *user, const rg_epoch *e) {
@@ -103,18 +122,20 @@ static uint64_t eval_steps(const rg_cli *cli) {
 }
 
 static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
-                            const rg_dataset *valid, uint64_t steps_done) {
+                            const rg_dataset *valid, const rg_trained *done) {
+    uint64_t steps;
     rg_report report;
     rg_report_init(&report, stdout, stderr, job->cli->quiet);
     rg_train_options options = {.train = train,
                                 .valid = job->cli->eval_steps ? valid : NULL,
                                 .epochs = (uint32_t)job->spec->epochs,
                                 .steps = job->cli->steps,
-                                .steps_done = steps_done,
+                                .done = *done,
                                 .eval_steps = eval_steps(job->cli),
                                 .shuffle = !job->cli->no_shuffle,
                                 .seed = job->spec->seed,
                                 .save = job->cli->save,
+                                .checkpoint = job->cli->resume,
                                 .print_steps = job->cli->steps > 0 && job->cli->steps <= 1000,
                                 .stop = &stop_flag,
                                 .line = job->cli->json ? NULL : rg_report_line,
@@ -123,7 +144,7 @@ static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
                                 .epoch = job->cli->json ? print_epoch_json : NULL,
                                 .user = &report};
     catch_signals();
-    rg_status status = rg_train(job->ctx, exec, &options, &steps_done);
+    rg_status status = rg_train(job->ctx, exec, &options, &steps);
     rg_report_clear(&report);
     return status;
 }
@@ -133,13 +154,15 @@ rg_status rg_command_train(rg_job *job) {
     rg_exec *exec = NULL;
     rg_dataset train = {0}, valid = {0};
     const char *told;
-    uint64_t steps = 0;
+    rg_trained done = {0};
     rg_status status = rg_job_data(job, &train, &valid, &told);
     if (status == RG_OK && !job->cli->quiet && !job->cli->json) printf("%s\n", told);
-    if (status == RG_OK) status = start(job, &exec, &steps);
-    if (status == RG_OK) status = train_with(job, exec, &train, &valid, steps);
-    if (status == RG_OK && job->cli->save && !job->cli->quiet && !job->cli->json)
-        printf("saved %s\n", job->cli->save);
+    if (status == RG_OK) status = start(job, &exec, &done);
+    if (status == RG_OK) status = train_with(job, exec, &train, &valid, &done);
+    const char *const saved[] = {job->cli->save, job->cli->resume};
+    for (int i = 0; i < 2; i++)
+        if (status == RG_OK && saved[i] && !job->cli->quiet && !job->cli->json)
+            printf("saved %s\n", saved[i]);
     rg_exec_free(exec);
     rg_dataset_free(&train);
     rg_dataset_free(&valid);
@@ -178,9 +201,9 @@ rg_status rg_command_eval(rg_job *job) {
     rg_exec *exec = NULL;
     rg_dataset train = {0}, valid = {0};
     const char *told;
-    uint64_t steps = 0;
+    rg_trained done = {0};
     rg_status status = rg_job_data(job, &train, &valid, &told);
-    if (status == RG_OK) status = start(job, &exec, &steps);
+    if (status == RG_OK) status = start(job, &exec, &done);
     if (status == RG_OK) status = eval_with(job, exec, &valid);
     rg_exec_free(exec);
     rg_dataset_free(&train);

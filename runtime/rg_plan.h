@@ -7,7 +7,7 @@
 #include "rg_base.h"
 
 #define RG_PLAN_MAGIC      0x31504752u /* the bytes "RGP1" */
-#define RG_PLAN_VERSION    2u
+#define RG_PLAN_VERSION    3u
 #define RG_PLAN_MAX_BLOCKS 4096
 
 typedef uint32_t rg_pname; /* offset into text */
@@ -112,6 +112,12 @@ typedef struct rg_plan_io {
     uint32_t loss, correct, logits; /* VEC 1, VEC 1, ACT 1 1 K */
 } rg_plan_io;
 
+/* What f16's loss scaling keeps from step to step: VEC 1 of the arena STATE; UINT32_MAX where there
+ * is no scaling. 0 stands for the first scale. */
+typedef struct rg_plan_scaling {
+    uint32_t scale, steps; /* steps: good ones in a row */
+} rg_plan_scaling;
+
 /* Buffers of the arena DATA, in a plan that has the program `input`. */
 typedef struct rg_plan_set {
     uint32_t pixels;  /* u32 [images][ceil(C*H*W/4)]: the set's bytes, of each image [C][H][W] */
@@ -142,6 +148,7 @@ typedef struct rg_plan {
     uint64_t work_lower_bound; /* most bytes live at once in WORK */
     rg_plan_program program[RG_PP_COUNT];
     rg_plan_io io;
+    rg_plan_scaling scaling;
     rg_plan_set set;
     rg_plan_data data;
     /* tables: in memory these are pointers into the plan's own block; in a file the tables follow

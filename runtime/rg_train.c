@@ -230,12 +230,24 @@ static void tell_epoch(const train_state *state, const rg_epoch *epoch) {
 
 /* ---- checkpoints ---- */
 
+/* After all of its steps. */
+static rg_trained trained(const train_state *state) {
+    rg_trained now = {.steps = state->steps};
+    now.optim_steps = state->options->done.optim_steps + now.steps - state->options->done.steps;
+    return now;
+}
+
 /* In a scratch context: the permanent arena must not grow by a checkpoint each epoch. */
 static rg_status save(train_state *state) {
+    const rg_train_options *options = state->options;
+    const rg_trained now = trained(state);
+    rg_status status = RG_OK;
     rg_ctx scratch;
-    if (!state->options->save) return RG_OK;
+    if (!options->save && !options->checkpoint) return RG_OK;
     if (rg_ctx_init(&scratch) != RG_OK) return rg_nomem(state->ctx);
-    rg_status status = rg_params_save(&scratch, state->exec, state->options->save, state->steps);
+    if (options->save) status = rg_params_save(&scratch, state->exec, options->save, now.steps);
+    if (status == RG_OK && options->checkpoint)
+        status = rg_checkpoint_save(&scratch, state->exec, options->checkpoint, &now);
     if (status != RG_OK)
         rg_fail(state->ctx, status, "%s", scratch.last ? scratch.last->text : "cannot save");
     rg_ctx_free(&scratch);
@@ -243,12 +255,14 @@ static rg_status save(train_state *state) {
 }
 
 static rg_status interrupt(train_state *state) {
+    const rg_train_options *options = state->options;
+    const char *saved = options->checkpoint ? options->checkpoint : options->save;
     RG_TRY(save(state));
-    if (!state->options->save)
+    if (!saved)
         return rg_fail(state->ctx, RG_E_INTERRUPTED, "interrupted after step %llu; nothing saved",
                        (unsigned long long)state->steps);
     return rg_fail(state->ctx, RG_E_INTERRUPTED, "interrupted after step %llu; saved '%s'",
-                   (unsigned long long)state->steps, state->options->save);
+                   (unsigned long long)state->steps, saved);
 }
 
 /* ---- steps and epochs ---- */
@@ -305,7 +319,7 @@ static rg_status train_step(train_state *state, uint64_t step, rg_progress *prog
     if (state->filled != first)
         RG_TRY(fill_batch(state->ctx, state->exec, &state->train, first, data->batch));
     state->filled = NOTHING_FILLED;
-    rg_ctrl ctrl = rg_exec_ctrl(state->plan, live, state->steps + 1, data->lr);
+    rg_ctrl ctrl = rg_exec_ctrl(state->plan, live, trained(state).optim_steps + 1, data->lr);
     *known = true;
     if (rg_exec_overlaps(state->exec)) {
         RG_TRY(step_on_device(state, first, &ctrl, mine, progress, sums, known));
@@ -413,9 +427,9 @@ static rg_status open_sources(train_state *state) {
 rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options,
                    uint64_t *steps_done) {
     train_state state = {.ctx = ctx, .exec = exec, .plan = rg_exec_plan(exec), .options = options};
-    state.steps = *steps_done = options->steps_done;
+    state.steps = *steps_done = options->done.steps;
     if (options->steps == 0 ||
-        __builtin_add_overflow(options->steps_done, options->steps, &state.last_step))
+        __builtin_add_overflow(options->done.steps, options->steps, &state.last_step))
         state.last_step = UINT64_MAX;
     RG_TRY(need_program(ctx, state.plan, RG_PP_GRAD, "grad"));
     RG_TRY(need_program(ctx, state.plan, RG_PP_UPDATE, "update"));

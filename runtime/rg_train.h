@@ -31,13 +31,14 @@ typedef struct rg_train_options {
     const rg_dataset *train, *valid; /* valid may be NULL: no validation */
     uint32_t epochs;
     uint64_t steps;      /* no more than so many, 0: no limit */
-    uint64_t steps_done; /* before: parameters were loaded from a checkpoint of so many steps (they
-                            are not counted in `steps`) */
+    rg_trained done;     /* before: what the parameters come from (not counted in `steps`) */
     uint64_t eval_steps; /* no more batches than so many in an evaluation, 0: all of the set */
     bool shuffle;
     uint64_t seed;
-    const char *save; /* checkpoint, written after each epoch and when interrupted; NULL: none */
-    bool print_steps; /* a line for each step */
+    /* Written after each epoch and when interrupted; NULL: not at all. save: the parameters, for
+     * PyTorch. checkpoint: all that a later run needs to go on. */
+    const char *save, *checkpoint;
+    bool print_steps;                  /* a line for each step */
     const volatile sig_atomic_t *stop; /* not 0: finish the step, save, return; may be NULL */
     void (*line)(void *user,
                  const char *text); /* each finished line, without newline; these may be NULL */

@@ -143,6 +143,7 @@ static void test_wrong_options_are_usage_errors(void **state) {
         {"train", SPEC, "other.lua", "'other.lua' is too much"},
         {"train", NULL, NULL, "no spec"},
         {"eval", SPEC, NULL, "--init=FILE"},
+        {"eval", SPEC, "--resume=x", "--resume is for train, on kernels"},
         {"eval", SPEC, "--eval-steps=0", "--eval-steps=0: eval has nothing else to do"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -263,6 +264,82 @@ static void test_checkpoint_of_another_network_is_refused_by_name(void **state) 
     assert_int_equal(last.code, 1);
     assert_non_null(
         strstr(last.err, "'fc3.weight'")); /* a name too many, and one that is missing */
+}
+
+static void expect_same_files(const char *one, const char *two) {
+    rg_ctx ctx;
+    char *a, *b;
+    size_t a_length, b_length;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    assert_int_equal(rg_file_read(&ctx, ctx.arena, one, 1 << 24, &a, &a_length), RG_OK);
+    assert_int_equal(rg_file_read(&ctx, ctx.arena, two, 1 << 24, &b, &b_length), RG_OK);
+    assert_int_equal(a_length, b_length);
+    assert_memory_equal(a, b, a_length);
+    rg_ctx_free(&ctx);
+}
+
+/* Trains to `limit` and keeps FOLDER/<name>.safetensors up to date. */
+static void resume(const char *name, const char *limit) {
+    char option[256];
+    snprintf(option, sizeof option, "--resume=" FOLDER "/%s.safetensors", name);
+    RUN("train", SPEC, "--data=synthetic", "--batch=256", "--eval-steps=1", option, limit, QUICK);
+    expect_done();
+}
+
+/* Parameters, Adam's moments and steps: the files are the same, byte by byte. */
+static void test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped(void **state) {
+    (void)state;
+    static const char *const limits[2][2] = {{"--epochs=2", "--epochs=1"},
+                                             {"--steps=45", "--steps=22"}};
+    for (int i = 0; i < 2; i++) {
+        unlink(FOLDER "/whole.safetensors");
+        unlink(FOLDER "/parts.safetensors");
+        resume("whole", limits[i][0]);
+        assert_non_null(strstr(last.out, "whole.safetensors: not there yet, training starts "));
+        resume("parts", limits[i][1]);
+        resume("parts", i ? "--steps=23" : limits[i][0]);
+        assert_null(strstr(last.out, "afresh"));
+        expect_same_files(FOLDER "/whole.safetensors", FOLDER "/parts.safetensors");
+    }
+    RUN("train", SPEC, "--data=synthetic", "--steps=2", "--save=" FOLDER "/parts.safetensors",
+        QUICK);
+    expect_done();
+    resume("parts", "--steps=1"); /* PyTorch's file */
+    assert_non_null(strstr(last.out, "holds nothing of the optimiser, which starts afresh"));
+    RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/parts.safetensors", QUICK);
+    expect_done();
+}
+
+/* In f16 so do the loss scale and the count of its good steps. */
+static void test_so_does_one_in_half_precision_on_the_emulator(void **state) {
+    (void)state;
+    write_text(FOLDER "/half.lua",
+               "data {dataset = 'synthetic', height = 3, width = 5, channels = 3, classes = 10}\n"
+               "train {batch = 16, epochs = 1, optimizer = 'adam', lr = 1e-2}\n"
+               "function network(x)\n"
+               "    return x:relu():flatten():linear('classifier', {out = 10})\n"
+               "end\n");
+    static const char *const runs[][2] = {{"--resume=" FOLDER "/half-whole", "--steps=4"},
+                                          {"--resume=" FOLDER "/half-parts", "--steps=3"},
+                                          {"--resume=" FOLDER "/half-parts", "--steps=1"}};
+    unlink(FOLDER "/half-whole");
+    unlink(FOLDER "/half-parts");
+    for (int i = 0; i < 3; i++) {
+        RUN("train", FOLDER "/half.lua", "--device=emulate", "--precision=f16", "--data=synthetic",
+            "--eval-steps=0", runs[i][0], runs[i][1], QUICK);
+        expect_done();
+    }
+    expect_same_files(FOLDER "/half-whole", FOLDER "/half-parts");
+    rg_ctx ctx;
+    rg_safetensors file;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    assert_int_equal(rg_safetensors_read(&ctx, FOLDER "/half-parts", &file), RG_OK);
+    const rg_tensor_entry *good = rg_safetensors_find(&file, "optim.loss_scale_steps");
+    float steps = 0;
+    assert_non_null(good);
+    memcpy(&steps, good->data, sizeof steps);
+    assert_true(steps == 4);
+    rg_ctx_free(&ctx);
 }
 
 /* ---- compilers ---- */
@@ -539,6 +616,8 @@ int main(void) {
         cmocka_unit_test(test_missing_and_truncated_data_are_named),
         cmocka_unit_test(test_wrong_checkpoints_are_refused_by_name),
         cmocka_unit_test(test_checkpoint_of_another_network_is_refused_by_name),
+        cmocka_unit_test(test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped),
+        cmocka_unit_test(test_so_does_one_in_half_precision_on_the_emulator),
         cmocka_unit_test(test_missing_compiler_is_one_line_that_says_what_to_install),
         cmocka_unit_test(test_loss_that_is_no_number_stops_at_its_step),
         cmocka_unit_test(test_the_reference_names_steps_as_kernels_do),

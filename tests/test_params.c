@@ -28,7 +28,7 @@ enum { WEIGHT, BIAS, MEAN, COUNTER, ROWS };
 static rg_ctx ctx;
 static test_plan tp;
 static rg_exec *exec;
-static uint32_t moment1;
+static uint32_t moment1, scaling[2];
 static char path[64];
 
 static void add_row(const char *name, rg_plan_param row) {
@@ -48,6 +48,7 @@ static void make_plan(void) {
     /* the first moments have one buffer, and that not at the beginning */
     tp.plan.arena_bytes[RG_ARENA_MOMENT1] = tp.plan.arena_bytes[RG_ARENA_PARAM] - 64;
     moment1 = tp_vec(&tp, "conv.bias.m", RG_ARENA_MOMENT1, K);
+    for (int i = 0; i < 2; i++) scaling[i] = tp_vec(&tp, "scaling", RG_ARENA_STATE, 1);
     add_row("conv.weight", (rg_plan_param){.kind = RG_PK_TRAINED,
                                            .rank = 4,
                                            .shape = {K, C, R, S},
@@ -249,9 +250,9 @@ static rg_safetensors whole_file(rg_tensor_entry entry[ROWS + 1]) {
     return (rg_safetensors){.count = ROWS, .entry = entry};
 }
 
-static rg_status load(const rg_safetensors *file, uint64_t *steps) {
+static rg_status load(const rg_safetensors *file, rg_trained *trained) {
     assert_int_equal(rg_safetensors_write(&ctx, path, file), RG_OK);
-    return rg_params_load(&ctx, exec, path, steps);
+    return rg_params_load(&ctx, exec, path, trained);
 }
 
 static void assert_loaded(void) {
@@ -268,12 +269,12 @@ static void test_a_file_is_loaded_by_name(void **state) {
     (void)state;
     rg_tensor_entry entry[ROWS + 1];
     rg_safetensors file = whole_file(entry);
-    uint64_t steps = 0;
+    rg_trained done = {0};
     rg_tensor_entry first = entry[WEIGHT];
     entry[WEIGHT] = entry[COUNTER], entry[COUNTER] = first;
-    assert_int_equal(load(&file, &steps), RG_OK);
+    assert_int_equal(load(&file, &done), RG_OK);
     assert_loaded();
-    assert_true(steps == 1ull << 40);
+    assert_true(done.steps == 1ull << 40 && done.optim_steps == 0);
     assert_int_equal(rg_params_load(&ctx, exec, path, NULL), RG_OK);
 }
 
@@ -298,11 +299,11 @@ static void test_counters_may_be_absent(void **state) {
     (void)state;
     rg_tensor_entry entry[ROWS + 1];
     rg_safetensors file = whole_file(entry);
-    uint64_t steps = 7;
+    rg_trained done = {.steps = 7};
     file.count = COUNTER;
-    assert_int_equal(load(&file, &steps), RG_OK);
+    assert_int_equal(load(&file, &done), RG_OK);
     assert_loaded();
-    assert_int_equal(steps, 0);
+    assert_int_equal(done.steps, 0);
 }
 
 static void test_every_mistake_of_a_file_is_told_and_nothing_changes(void **state) {
@@ -310,13 +311,13 @@ static void test_every_mistake_of_a_file_is_told_and_nothing_changes(void **stat
     rg_tensor_entry entry[ROWS + 1];
     rg_safetensors file = whole_file(entry);
     float before[WEIGHTS], after[WEIGHTS];
-    uint64_t steps = 7;
+    rg_trained done = {.steps = 7};
     rg_params_init(exec, 1);
     rg_params_read(exec, WEIGHT, RG_ARENA_PARAM, before);
     entry[BIAS].name = "conv.bia\x1b";
     entry[MEAN].rank = 2, entry[MEAN].shape[1] = 1;
     entry[COUNTER].data = (const uint8_t *)&negative_i64;
-    assert_int_equal(load(&file, &steps), RG_E_FORMAT);
+    assert_int_equal(load(&file, &done), RG_E_FORMAT);
     assert_int_equal(ctx.count, 4);
     assert_true(has_error("tensor 'conv.bias' is missing"));
     assert_true(has_error("tensor 'conv.bia?' is none of the network's"));
@@ -325,7 +326,7 @@ static void test_every_mistake_of_a_file_is_told_and_nothing_changes(void **stat
     assert_true(has_error("tensor 'bn.num_batches_tracked' is -1"));
     rg_params_read(exec, WEIGHT, RG_ARENA_PARAM, after);
     assert_memory_equal(before, after, sizeof before);
-    assert_int_equal(steps, 7);
+    assert_int_equal(done.steps, 7);
 }
 
 static void test_a_wrong_dtype_is_refused(void **state) {
@@ -365,19 +366,133 @@ static void test_what_is_saved_is_loaded_to_the_bit(void **state) {
     (void)state;
     rg_tensor_entry entry[ROWS + 1];
     rg_safetensors file = whole_file(entry), saved;
-    uint64_t steps = 0;
+    rg_trained done = {0};
     assert_int_equal(load(&file, NULL), RG_OK);
     assert_int_equal(rg_params_save(&ctx, exec, path, 123456789012), RG_OK);
     rg_params_init(exec, 5);
-    assert_int_equal(rg_params_load(&ctx, exec, path, &steps), RG_OK);
+    assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
     assert_loaded();
-    assert_true(steps == 123456789012);
+    assert_true(done.steps == 123456789012 && done.optim_steps == 0);
     assert_int_equal(rg_safetensors_read(&ctx, path, &saved), RG_OK);
     assert_int_equal(saved.count, ROWS);
     assert_string_equal(saved.entry[0].name,
                         "bn.num_batches_tracked"); /* eight-byte numbers first: all is aligned */
     assert_string_equal(saved.entry[1].name, "conv.weight");
     assert_int_equal(saved.entry[0].rank, 0);
+}
+
+/* An optimiser with one moment, and f16's loss scaling. */
+static void use_optimiser(void) {
+    tp_launch(&tp, RG_PP_UPDATE, tp_kernel(&tp, "update", NULL, 1, 0, 1), &moment1, 0);
+    tp.plan.scaling = (rg_plan_scaling){scaling[0], scaling[1]};
+}
+
+static float *number(int which) {
+    return rg_exec_buffer(exec, scaling[which]);
+}
+
+static void save_checkpoint(float moment[2][WEIGHTS]) {
+    use_optimiser();
+    rg_params_init(exec, 5);
+    for (int i = 0; i < 2 * WEIGHTS; i++) moment[i / WEIGHTS][i % WEIGHTS] = (float)i / 7 - 9;
+    rg_params_write(exec, WEIGHT, RG_ARENA_MOMENT1, moment[0]);
+    rg_params_write(exec, BIAS, RG_ARENA_MOMENT1, moment[1]);
+    *number(0) = 512;
+    *number(1) = 37;
+    const rg_trained done = {.steps = 9, .optim_steps = 4};
+    assert_int_equal(rg_checkpoint_save(&ctx, exec, path, &done), RG_OK);
+}
+
+static void assert_moments(const float *weight, const float *bias) {
+    float back[WEIGHTS];
+    rg_params_read(exec, WEIGHT, RG_ARENA_MOMENT1, back);
+    assert_memory_equal(back, weight, sizeof back);
+    rg_params_read(exec, BIAS, RG_ARENA_MOMENT1, back);
+    assert_memory_equal(back, bias, sizeof bias_f32);
+}
+
+static void test_a_checkpoint_brings_back_what_the_optimiser_keeps(void **state) {
+    (void)state;
+    float moment[2][WEIGHTS], params[WEIGHTS], back[WEIGHTS];
+    const float zeros[WEIGHTS] = {0};
+    rg_trained done = {0};
+    rg_safetensors file;
+    save_checkpoint(moment);
+    rg_params_read(exec, WEIGHT, RG_ARENA_PARAM, params);
+    assert_int_equal(rg_safetensors_read(&ctx, path, &file), RG_OK);
+    assert_int_equal(file.count, ROWS + 6); /* two moments, two counts, two numbers */
+    const rg_tensor_entry *entry = rg_safetensors_find(&file, "optim.moment1.conv.weight");
+    assert_true(entry && entry->rank == 4 && entry->shape[1] == C && entry->shape[3] == S);
+    rg_params_init(exec, 6);
+    rg_params_write(exec, WEIGHT, RG_ARENA_MOMENT1, zeros);
+    rg_params_write(exec, BIAS, RG_ARENA_MOMENT1, zeros);
+    *number(0) = *number(1) = 0;
+    assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
+    assert_true(done.steps == 9 && done.optim_steps == 4);
+    assert_moments(moment[0], moment[1]);
+    assert_true(*number(0) == 512 && *number(1) == 37);
+    rg_params_read(exec, WEIGHT, RG_ARENA_PARAM, back);
+    assert_memory_equal(back, params, sizeof params);
+}
+
+static void test_pytorchs_file_holds_nothing_of_the_optimiser(void **state) {
+    (void)state;
+    float moment[2][WEIGHTS];
+    rg_trained done = {0};
+    rg_safetensors file;
+    save_checkpoint(moment);
+    assert_int_equal(rg_params_save(&ctx, exec, path, 9), RG_OK);
+    assert_int_equal(rg_safetensors_read(&ctx, path, &file), RG_OK);
+    assert_int_equal(file.count, ROWS);
+    assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
+    assert_true(done.steps == 9 && done.optim_steps == 0);
+}
+
+static void test_a_checkpoint_of_another_optimiser_or_precision_is_read(void **state) {
+    (void)state;
+    float moment[2][WEIGHTS];
+    rg_trained done = {0};
+    save_checkpoint(moment);
+    tp.plan.scaling = (rg_plan_scaling){UINT32_MAX, UINT32_MAX};
+    *number(0) = 2;
+    assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
+    assert_true(*number(0) == 2 && done.optim_steps == 4);
+    tp.plan.program[RG_PP_UPDATE].op_count = 0; /* evaluation alone */
+    assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
+    assert_true(done.steps == 9);
+}
+
+static void refuse(rg_safetensors *file, const char *text) {
+    const float zeros[WEIGHTS] = {0};
+    rg_params_write(exec, WEIGHT, RG_ARENA_MOMENT1, zeros);
+    rg_params_write(exec, BIAS, RG_ARENA_MOMENT1, zeros);
+    assert_int_equal(load(file, NULL), RG_E_FORMAT);
+    assert_true(has_error(text));
+    assert_moments(zeros, zeros);
+}
+
+static void test_mistakes_in_the_optimisers_part_are_told(void **state) {
+    (void)state;
+    static const float wrong[] = {-1};
+    float moment[2][WEIGHTS];
+    rg_safetensors file;
+    save_checkpoint(moment);
+    assert_int_equal(rg_safetensors_read(&ctx, path, &file), RG_OK);
+    for (uint32_t i = 0; i < file.count; i++) {
+        rg_tensor_entry *entry = &file.entry[i], good = *entry;
+        bool scale = strcmp(entry->name, "optim.loss_scale") == 0;
+        if (scale) entry->data = (const uint8_t *)wrong;
+        if (scale) refuse(&file, "tensor 'optim.loss_scale' is -1");
+        bool bias = strcmp(entry->name, "optim.moment1.conv.bias") == 0;
+        if (bias) entry->name = "optim.moment3.conv.bias";
+        if (bias) refuse(&file, "tensor 'optim.moment1.conv.bias' is missing");
+        if (bias) assert_true(has_error("tensor 'optim.moment3.conv.bias' is none of"));
+        bool step = strcmp(entry->name, "optim.step") == 0;
+        if (step) entry->dtype = "F64";
+        if (step) refuse(&file, "tensor 'optim.step' is F64 [], the network wants I64 []");
+        *entry = good;
+    }
+    assert_int_equal(ctx.count, 4);
 }
 
 static void test_every_failed_allocation_leaves_the_parameters_alone(void **state) {
@@ -421,6 +536,10 @@ int main(void) {
         RG_CASE(test_the_list_of_mistakes_stays_readable),
         RG_CASE(test_a_huge_file_is_refused_before_it_is_read),
         RG_CASE(test_what_is_saved_is_loaded_to_the_bit),
+        RG_CASE(test_a_checkpoint_brings_back_what_the_optimiser_keeps),
+        RG_CASE(test_pytorchs_file_holds_nothing_of_the_optimiser),
+        RG_CASE(test_a_checkpoint_of_another_optimiser_or_precision_is_read),
+        RG_CASE(test_mistakes_in_the_optimisers_part_are_told),
         RG_CASE(test_every_failed_allocation_leaves_the_parameters_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

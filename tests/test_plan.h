@@ -42,6 +42,7 @@ static inline void tp_init(test_plan *tp, uint32_t classes) {
     plan->op = tp->op;
     plan->param = tp->param;
     plan->io = (rg_plan_io){UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX};
+    plan->scaling = (rg_plan_scaling){UINT32_MAX, UINT32_MAX};
     plan->data = (rg_plan_data){.dataset = tp_text(tp, "synthetic"),
                                 .height = 2,
                                 .width = 2,

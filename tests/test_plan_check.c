@@ -260,6 +260,8 @@ static void test_parameters_do_not_share_memory(void **state) {
 
 static void test_a_wrong_input_or_output_is_refused(void **state) {
     (void)state;
+    BAD(tp.plan.scaling.scale, MEAN, "loss scaling");
+    BAD(tp.plan.scaling.steps, 99, "loss scaling");
     BAD(tp.plan.io.image, UINT32_MAX, "'image'");
     BAD(tp.plan.io.label, UINT32_MAX, "'label'");
     BAD(tp.plan.io.loss, 99, "'loss'");

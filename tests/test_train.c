@@ -302,7 +302,7 @@ static void test_a_loss_that_is_not_finite_stops_with_its_place(void **state) {
 static void test_an_interrupt_finishes_the_step_and_saves(void **state) {
     (void)state;
     char path[] = "/tmp/resgen-test-XXXXXX";
-    uint64_t saved = 0;
+    rg_trained saved = {0};
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
@@ -314,7 +314,7 @@ static void test_an_interrupt_finishes_the_step_and_saves(void **state) {
     float w = rg_exec_buffer(exec, weight)[0];
     rg_exec_buffer(exec, weight)[0] = 99;
     assert_int_equal(rg_params_load(&ctx, exec, path, &saved), RG_OK);
-    assert_int_equal(saved, 2);
+    assert_int_equal(saved.steps, 2);
     assert_true(rg_exec_buffer(exec, weight)[0] == w);
     unlink(path);
 }
@@ -340,10 +340,10 @@ static void test_a_resumed_run_gives_the_bits_of_one_never_stopped(void **state)
     float whole = rg_exec_buffer(exec, weight)[0];
     for (int stopped = 1; stopped <= 5; stopped++) {
         rg_exec_buffer(exec, weight)[0] = 0;
-        options.steps_done = 0;
+        options.done.steps = 0;
         options.steps = (uint64_t)stopped;
         train_well();
-        options.steps_done = steps;
+        options.done.steps = steps;
         options.steps = 0;
         train_well();
         assert_int_equal(steps, 6);

@@ -140,6 +140,7 @@ rg_status rg_assemble(rg_planner *pl) {
     plan->buffer_count = (uint32_t)out->buffer_count;
     plan->text_bytes = (uint32_t)as.text.length;
     plan->io = pl->io;
+    plan->scaling = (rg_plan_scaling){pl->loss_scale.scale, pl->loss_scale.steps};
     plan->set = pl->set;
     if (status == RG_OK) {
         plan->text = as.text.failed ? NULL : rg_arena_copy(arena, as.text.data, as.text.length);

@@ -211,9 +211,27 @@ const rg_tensor_entry *rg_safetensors_find(const rg_safetensors *file, const cha
 rg_status rg_safetensors_write(rg_ctx *ctx, const char *path,
                                const rg_safetensors *file) RG_CHECKED;
 
-/* Loads parameters and states by name; F32 or F64 (rounded to f32), counters I64. A missing name, a
- * name too many, a wrong shape: one line, nothing is changed. */
-rg_status rg_params_load(rg_ctx *ctx, rg_exec *exec, const char *path, uint64_t *steps) RG_CHECKED;
+/* ---- rg_params_file.c ---- */
+
+/* How far a training has come. */
+typedef struct rg_trained {
+    uint64_t steps;
+    uint64_t optim_steps; /* those that the optimiser's state has seen; 0: it is zeros */
+} rg_trained;
+
+/* Loads parameters and states by name; F32 or F64 (rounded to f32), counters I64; and what a
+ * checkpoint holds besides: the optimiser's moments (`optim.moment1.NAME`, with the shape of the
+ * parameter), its steps, f16's loss scaling, the steps of the training (else the largest counter
+ * tells them). What the plan's optimiser has no use for is passed over. A missing name, a name too
+ * many, a wrong shape: one line, nothing is changed. `trained` may be NULL. */
+rg_status rg_params_load(rg_ctx *ctx, rg_exec *exec, const char *path,
+                         rg_trained *trained) RG_CHECKED;
+/* PyTorch's state_dict alone. */
 rg_status rg_params_save(rg_ctx *ctx, rg_exec *exec, const char *path, uint64_t steps) RG_CHECKED;
+/* All that a run needs to go on with the bits of one that was never stopped. */
+rg_status rg_checkpoint_save(rg_ctx *ctx, rg_exec *exec, const char *path,
+                             const rg_trained *trained) RG_CHECKED;
+/* Does the plan's optimiser keep anything from step to step? */
+bool rg_params_has_optim(const rg_plan *plan);
 
 #endif

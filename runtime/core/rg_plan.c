@@ -351,6 +351,20 @@ static rg_status check_io(rg_ctx *ctx, const rg_plan *plan) {
     return check_io_buffer(ctx, plan, "logits", io->logits, predict, &logits);
 }
 
+static rg_status check_scaling(rg_ctx *ctx, const rg_plan *plan) {
+    const uint32_t buffer[] = {plan->scaling.scale, plan->scaling.steps};
+    if (buffer[0] == NONE && buffer[1] == NONE) return RG_OK;
+    for (int i = 0; i < 2; i++) {
+        if (buffer[i] >= plan->buffer_count)
+            BAD("number %d of the loss scaling is in buffer %u of %u", i, buffer[i],
+                plan->buffer_count);
+        const rg_plan_buffer *at = &plan->buffer[buffer[i]];
+        if (at->arena != RG_ARENA_STATE || at->layout != RG_PL_VEC || at->dim[0] != 1)
+            BAD("number %d of the loss scaling has a wrong arena, layout or shape", i);
+    }
+    return RG_OK;
+}
+
 static rg_status check_set(rg_ctx *ctx, const rg_plan *plan) {
     const rg_plan_set *set = &plan->set;
     const uint32_t buffer[] = {set->pixels, set->labels, set->order, set->weights};
@@ -375,5 +389,6 @@ rg_status rg_plan_check(rg_ctx *ctx, const rg_plan *plan) {
     for (int i = 0; i < RG_PP_COUNT; i++) RG_TRY(check_program(ctx, plan, i));
     RG_TRY(check_param_table(ctx, plan));
     RG_TRY(check_io(ctx, plan));
+    RG_TRY(check_scaling(ctx, plan));
     return check_set(ctx, plan);
 }
