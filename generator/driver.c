@@ -195,11 +195,7 @@ rg_status rg_job_compile(rg_job *job) {
     set_data(job);
     job->planned.plan.source = job->spec->hash;
     RG_TRY(rg_tpl_open(job->ctx, &job->target, &job->tpl));
-    if (job->cli->only && !rg_tpl_has_variant(job->tpl, "conv", job->cli->only))
-        return rg_fail(
-            job->ctx, RG_E_USAGE,
-            "--variant=%s: no fprop or dgrad has such a variant (--dump=select shows them)",
-            job->cli->only);
+    RG_TRY(rg_tpl_check_only(job->ctx, job->tpl, &job->target));
     rg_status status = rg_planner_run(job->ctx, job->tpl, &job->target, &job->planned);
     dump_planned(job, status == RG_OK); /* whatever stage was reached */
     RG_TRY(status);

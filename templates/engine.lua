@@ -117,13 +117,27 @@ local function candidate(row, place, description)
     }
 end
 
--- t.only is used wherever it applies.
+-- Variants that t.only names (with commas between names) are used wherever they apply, whatever the kind.
 local function narrow(list)
     local only = {}
     for _, one in ipairs(list) do
-        if one.name == t.only then only[#only + 1] = one end
+        if ("," .. t.only .. ","):find("," .. one.name .. ",", 1, true) then only[#only + 1] = one end
     end
     return #only > 0 and only or list
+end
+
+-- A name in t.only that no row of the target has, or nil; all names that there are.
+function engine.unknown_variant(rows)
+    local known, names = {}, {}
+    for _, row in ipairs(rows) do
+        if (row.target or "cpu") == t.name and not known[row.name] then
+            known[row.name] = true
+            names[#names + 1] = row.name
+        end
+    end
+    for name in (t.only .. ","):gmatch("([^,]*),") do
+        if not known[name] then return name, table.concat(names, ", ") end
+    end
 end
 
 -- Those that apply, cheapest first; ties in the order of the list.
@@ -135,7 +149,7 @@ function engine.candidates(rows, description)
             list[#list + 1] = candidate(row, place, description)
         end
     end
-    if description.kind == "conv" and t.only then list = narrow(list) end
+    if t.only then list = narrow(list) end
     table.sort(list, function(a, b)
         if a.cost_us ~= b.cost_us then return a.cost_us < b.cost_us end
         return a.place < b.place

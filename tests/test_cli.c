@@ -552,6 +552,33 @@ static void test_every_stage_can_be_dumped(void **state) {
     }
 }
 
+/* The launches of a dump whose symbol begins so. */
+static int count_launches(const char *symbol) {
+    int count = 0;
+    for (const char *at = last.out; (at = strstr(at, symbol)); at++) count += at[-1] == ' ';
+    return count;
+}
+
+static void test_a_named_variant_is_taken_by_every_kind_that_has_it(void **state) {
+    (void)state;
+    RUN("specs/resnet18_cifar.lua", "--dump=select", "--variant=direct");
+    expect_done();
+    assert_int_equal(count_launches("rg_conv2d_wgrad_split"), 0);
+    assert_int_equal(count_launches("rg_conv2d_wgrad_direct"), 21);
+    RUN("specs/resnet18_cifar.lua", "--dump=select", "--variant=direct,split");
+    expect_done();
+    assert_true(count_launches("rg_conv2d_wgrad_split") > 0);
+    assert_true(count_launches("rg_conv2d_wgrad_direct") > 0);
+    assert_int_equal(count_launches("rg_conv2d_fprop_wino"), 0);
+    RUN(SPEC, "--dump=select", "--variant=ffma");
+    expect_line(2, "--variant=ffma: target cpu has no variant 'ffma', expected one of direct, ");
+    RUN(SPEC, "--dump=select", "--target=cuda", "--arch=sm_90", "--variant=ffma,wino4");
+    expect_line(2, "target cuda has no variant 'wino4', expected one of ffma, ffma_split, mma, ");
+    RUN(SPEC, "--dump=select", "--target=cuda", "--arch=sm_90", "--variant=ffma");
+    expect_done();
+    assert_int_equal(count_launches("rg_conv2d_wgrad_ffma_split"), 0);
+}
+
 typedef struct step_row {
     int phase; /* of all programs */
     double floor_us, model_us;
@@ -628,6 +655,7 @@ int main(void) {
         cmocka_unit_test(test_a_build_removes_what_an_earlier_one_wrote_and_nothing_else),
         cmocka_unit_test(test_traffic_before_and_after_fusion_counts_the_same_images),
         cmocka_unit_test(test_every_stage_can_be_dumped),
+        cmocka_unit_test(test_a_named_variant_is_taken_by_every_kind_that_has_it),
         cmocka_unit_test(test_the_longest_path_takes_each_phases_longest_launch),
     };
     return cmocka_run_group_tests(tests, make_folder, NULL);

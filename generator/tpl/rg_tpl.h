@@ -13,8 +13,9 @@ typedef struct rg_target {
     int32_t arch;         /* cuda: 90 for sm_90; else 0 */
     rg_kformat precision; /* of contractions; 16-bit formats also of what is stored */
     int32_t max_blocks;   /* image blocks of a training batch: what costs are computed for */
-    const char
-        *only; /* NULL, or: use this conv variant wherever it applies ("direct": no Winograd) */
+    /* NULL, or names, with commas between them: these variants alone wherever one of them applies
+     * ("direct,split": no Winograd). */
+    const char *only;
 } rg_target;
 
 typedef struct rg_tpl rg_tpl;
@@ -36,8 +37,8 @@ typedef struct rg_candidate {
 rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
                             rg_candidate **list, int32_t *count) RG_CHECKED;
 
-/* Is there a row of this kind and name, for any target? */
-bool rg_tpl_has_variant(rg_tpl *tpl, const char *kind, const char *name);
+/* RG_E_USAGE where target->only names a variant that no row of the target has. */
+rg_status rg_tpl_check_only(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target) RG_CHECKED;
 
 /* Source text of a description whose variant is set. `symbol` is the function's name. */
 rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,

@@ -100,23 +100,18 @@ rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool
     return status;
 }
 
-static bool has_text(lua_State *state, const char *field, const char *want) {
-    lua_getfield(state, -1, field);
-    const char *text = lua_tostring(state, -1);
-    bool same = text && strcmp(text, want) == 0;
-    lua_pop(state, 1);
-    return same;
-}
-
-bool rg_tpl_has_variant(rg_tpl *tpl, const char *kind, const char *name) {
+rg_status rg_tpl_check_only(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target) {
     lua_State *state = rg_lua_state(tpl->lua);
+    rg_status status = RG_OK;
+    if (!target->only) return RG_OK;
+    rg_tpl_push_engine(tpl, "unknown_variant");
     lua_getfield(state, LUA_REGISTRYINDEX, "variants.lua");
-    bool found = false;
-    for (lua_Integer i = 1; !found && i <= (lua_Integer)lua_rawlen(state, -1); i++) {
-        lua_rawgeti(state, -1, i);
-        found = has_text(state, "kind", kind) && has_text(state, "name", name);
-        lua_pop(state, 1);
-    }
-    lua_pop(state, 1);
-    return found;
+    RG_TRY(rg_lua_call(ctx, tpl->lua, 1, 2));
+    const char *name = lua_tostring(state, -2);
+    if (name)
+        status = rg_fail(ctx, RG_E_USAGE,
+                         "--variant=%s: target %s has no variant '%s', expected one of %s",
+                         target->only, target->name, name, lua_tostring(state, -1));
+    lua_settop(state, 0);
+    return status;
 }
