@@ -438,6 +438,77 @@ static void test_running_out_of_memory_is_an_error(void **state) {
     assert_true(n > 3);
 }
 
+/* ---- instances ---- */
+
+/* The case `label`, three times in one launch. */
+static rg_kdesc three_of(const char *label, rg_kdesc *one) {
+    int32_t count, at = 0;
+    rg_case *cases = all_cases(&count);
+    rg_kdesc three;
+    while (at < count && strcmp(cases[at].label, label) != 0) at++;
+    assert_true(at < count);
+    *one = cases[at].desc;
+    assert_int_equal(rg_kdesc_repeat(&ctx, one, 3, &three), RG_OK);
+    return three;
+}
+
+/* Each with its own arguments, and the bounds of its own. */
+static void test_instances_mean_as_many_kernels(void **state) {
+    (void)state;
+    static const char *const labels[] = {"wgrad", "moments finalised"};
+    rg_ctrl ctrl = control(20);
+    for (size_t l = 0; l < 2; l++) {
+        rg_kdesc one, three = three_of(labels[l], &one);
+        double **together = numbers(&three, 2), **apart = numbers(&three, 2),
+               **bound = numbers(&three, 2), **own = numbers(&three, 2);
+        int32_t n = one.arg_count;
+        assert_int_equal(rg_kdesc_interpret_bound(&ctx, &three, &ctrl, together, bound), RG_OK);
+        for (int32_t i = 0; i < 3; i++)
+            assert_int_equal(
+                rg_kdesc_interpret_bound(&ctx, &one, &ctrl, apart + i * n, own + i * n), RG_OK);
+        for (int32_t a = 0; a < 3 * n; a++) {
+            size_t bytes = (size_t)rg_karg_elements(&three.arg[a], 2) * sizeof(double);
+            assert_memory_equal(together[a], apart[a], bytes);
+            assert_memory_equal(bound[a], own[a], bytes);
+        }
+        assert_true(rg_kdesc_flop(&three, true) == 3 * rg_kdesc_flop(&one, true));
+        assert_true(rg_kdesc_bytes(&three, 2) == 3 * rg_kdesc_bytes(&one, 2));
+    }
+}
+
+/* Their number and one's arguments, nothing else. */
+static void test_text_of_instances_is_that_of_one_and_their_number(void **state) {
+    (void)state;
+    rg_kdesc one, three = three_of("wgrad", &one);
+    assert_int_equal(three.arg_count, 3 * one.arg_count);
+    strcpy(three.name, one.name);
+    char *text = printed(&three, false), *line = strstr(text, "  instances = 3,\n");
+    assert_non_null(line);
+    const char *rest = line + strlen("  instances = 3,\n");
+    memmove(line, rest, strlen(rest) + 1);
+    assert_string_equal(text, printed(&one, false));
+}
+
+static void test_wrong_instances_are_refused(void **state) {
+    (void)state;
+    rg_kdesc one, three = three_of("wgrad", &one), more;
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_OK);
+    three.arg_count--;
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_E_INTERNAL);
+    three.arg_count++;
+    three.instances = -3;
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_E_INTERNAL);
+    three.instances = INT32_MAX;
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_E_INTERNAL);
+    three.instances = 3;
+    three.arg[one.arg_count].h++; /* not like the first's */
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_E_INTERNAL);
+    three.arg[one.arg_count].h--;
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_OK);
+    assert_int_equal(rg_kdesc_repeat(&ctx, &three, 2, &more), RG_E_INTERNAL);
+    assert_int_equal(rg_kdesc_repeat(&ctx, &one, 1, &more), RG_E_INTERNAL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_text_is_the_agreed_lua_table, set_up, tear_down),
@@ -459,6 +530,10 @@ int main(void) {
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bound_of_a_sum_holds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_running_out_of_memory_is_an_error, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_instances_mean_as_many_kernels, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_text_of_instances_is_that_of_one_and_their_number,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_wrong_instances_are_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

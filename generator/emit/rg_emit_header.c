@@ -35,7 +35,7 @@ static const char *const fin_text[] = {
 
 /* A node as a formula, in a comment: it must not end one. */
 static void add_node(rg_text *text, const rg_kdesc *desc, const rg_ksite *site, int32_t root) {
-    rg_expr_print(text, &site->expr, root, desc->arg_count <= NAMED ? arg_name : NULL);
+    rg_expr_print(text, &site->expr, root, rg_kdesc_own_args(desc) <= NAMED ? arg_name : NULL);
 }
 
 static void add_axes(rg_text *text, uint32_t axes) {
@@ -198,8 +198,17 @@ static void add_launch(rg_text *text, const rg_kvariant *variant) {
                     (double)variant->scratch_floats * 4 / 1024);
 }
 
+static void add_instances(rg_text *text, const rg_kdesc *desc) {
+    int32_t n = rg_kdesc_instances(desc), own = rg_kdesc_own_args(desc);
+    if (n == 1) return;
+    rg_text_add(text, " * %d instances, whose arguments begin at a0", n);
+    for (int32_t i = 1; i < n; i++) rg_text_add(text, "%s a%d", i + 1 < n ? "," : " and", i * own);
+    rg_text_add(text, ". Tile t is tile t / %d of instance t %% %d. Of the first:\n", n, n);
+}
+
 void rg_emit_header(rg_text *text, const rg_kdesc *desc, const char *symbol) {
     rg_text_add(text, "/* %s\n *\n", symbol);
+    add_instances(text, desc);
     add_formulas(text, desc);
     rg_text_add(text, " *\n");
     for (int32_t i = 0; i < desc->arg_count; i++) add_arg(text, &desc->arg[i], i);

@@ -137,7 +137,7 @@ static bool is_max(const rg_kdesc *desc, int32_t arg) {
 /* All parts of channel c together. */
 static void gather(const comparison *cmp, int64_t parts, int32_t c, double total[3]) {
     const rg_karg *arg = &cmp->desc->arg[cmp->arg];
-    bool max = is_max(cmp->desc, cmp->arg);
+    bool max = is_max(cmp->desc, cmp->arg % rg_kdesc_own_args(cmp->desc));
     total[0] = max ? -INFINITY : 0;
     total[1] = total[2] = 0;
     for (int64_t p = 0; p < parts; p++) {

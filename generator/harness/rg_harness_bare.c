@@ -129,7 +129,8 @@ rg_status rg_harness_settle(rg_ctx *ctx, const rg_kdesc *desc, const rg_candidat
         if (settled->arg[i].layout == RG_LAYOUT_PART && settled->arg[i].written)
             settled->arg[i].parts_per_block = candidate->variant.parts_per_block;
     for (int32_t i = 0; i < settled->contr_count; i++)
-        if (settled->contr[i].w_arg >= 0)
-            settle_weights(settled, &settled->arg[settled->contr[i].w_arg], candidate);
+        for (int32_t a = settled->contr[i].w_arg; a >= 0 && a < settled->arg_count;
+             a += rg_kdesc_own_args(desc))
+            settle_weights(settled, &settled->arg[a], candidate);
     return RG_OK;
 }

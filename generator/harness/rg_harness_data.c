@@ -436,12 +436,13 @@ static rg_status fill_arg(rg_ctx *ctx, const rg_karg *arg, filler *fill, const r
 }
 
 rg_status rg_hdata_fill(rg_ctx *ctx, const rg_kdesc *desc, uint64_t seed, rg_hdata *data) {
-    role *roles = calloc((size_t)desc->arg_count, sizeof *roles);
+    int32_t own = rg_kdesc_own_args(desc); /* instances' arguments have equal roles */
+    role *roles = calloc((size_t)own, sizeof *roles);
     if (!roles) return rg_nomem(ctx);
     find_roles(desc, roles);
     rg_status status = RG_OK;
     for (int32_t i = 0; status == RG_OK && i < desc->arg_count; i++) {
-        filler fill = {.seed = seed, .arg = i, .data = data, .role = roles[i]};
+        filler fill = {.seed = seed, .arg = i, .data = data, .role = roles[i % own]};
         rg_hbuffer *buffer = &data->buffer[i];
         if (desc->arg[i].type == RG_KTYPE_U32) memset(buffer->data, 0, buffer->bytes);
         if (desc->kind == RG_K_INPUT && desc->arg[i].type == RG_KTYPE_U32)

@@ -183,9 +183,11 @@ static void print_input(rg_text *text, const rg_kinput *input) {
 }
 
 void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant) {
-    rg_text_add(text, "{\n  kind = \"%s\", name = \"%s\",\n  arg_count = %d, arg = {\n",
-                kind_name[desc->kind], desc->name, desc->arg_count);
-    for (int32_t i = 0; i < desc->arg_count; i++) print_arg(text, i, &desc->arg[i]);
+    int32_t args = rg_kdesc_own_args(desc);
+    rg_text_add(text, "{\n  kind = \"%s\", name = \"%s\",\n", kind_name[desc->kind], desc->name);
+    if (desc->instances > 1) rg_text_add(text, "  instances = %d,\n", desc->instances);
+    rg_text_add(text, "  arg_count = %d, arg = {\n", args);
+    for (int32_t i = 0; i < args; i++) print_arg(text, i, &desc->arg[i]);
     rg_text_add(text, "  },\n  site_count = %d, site = {\n", desc->site_count);
     for (int32_t i = 0; i < desc->site_count; i++) print_site(text, i, &desc->site[i]);
     rg_text_add(text, "  },\n  contr_count = %d, contr = {\n", desc->contr_count);
@@ -310,7 +312,7 @@ double rg_kdesc_flop(const rg_kdesc *desc, bool useful) {
                       (double)count(&contr->gw, out->w, in->w, contr->s);
         flop += 2 * taps * in->c * out->c;
     }
-    return flop;
+    return flop * rg_kdesc_instances(desc);
 }
 
 double rg_kdesc_bytes(const rg_kdesc *desc, int32_t blocks) {

@@ -249,7 +249,11 @@ typedef struct rg_kvariant {
 typedef struct rg_kdesc {
     rg_kkind kind;
     char name[64]; /* readable stem of the symbol: conv2d_fprop_bnrelu_moments, no layer's name */
-    int32_t arg_count;
+    int32_t instances; /* equal kernels, each with arguments of its own, in one launch; 0: one. All
+                          that names an argument means instance 0's; instance i has it
+                          i * rg_kdesc_own_args further on. Tile t is tile t / instances of instance
+                          t % instances. */
+    int32_t arg_count; /* of all instances */
     rg_karg *arg;
     int32_t site_count;
     rg_ksite *site; /* CONV: prologues of contraction 0.., then the epilogue, last. WGRAD: x, dy.
@@ -269,16 +273,27 @@ typedef struct rg_kdesc {
     rg_kvariant variant; /* name NULL until selected */
 } rg_kdesc;
 
+/* Instances of a description, 1 or more, and the arguments of one. */
+int32_t rg_kdesc_instances(const rg_kdesc *desc);
+int32_t rg_kdesc_own_args(const rg_kdesc *desc);
+/* Instance 0 alone. It shares all arrays with `desc`. */
+rg_kdesc rg_kdesc_first(const rg_kdesc *desc);
+/* `desc`, which is one instance, n times in one launch. A variant is kept as it is: it must have
+ * been chosen for all of them. Errors: RG_E_INTERNAL where n is under 2 or `desc` has several.
+ * Owner: ctx's arena. */
+rg_status rg_kdesc_repeat(rg_ctx *ctx, const rg_kdesc *desc, int32_t n, rg_kdesc *all) RG_CHECKED;
+
 /* Canonical text of a description: a Lua table constructor. Templates read it, dumps print it, the
- * key is made of it. `cost_us` and (when `with_variant` is false) the whole variant stay out. */
+ * key is made of it. Of several instances their number and the first one's arguments are printed.
+ * `cost_us` and (when `with_variant` is false) the whole variant stay out. */
 void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant);
 
 /* Every index in range, every arity and extent right: RG_E_INTERNAL with one line otherwise. */
 rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) RG_CHECKED;
 
-/* Makes the VEC description `vec` a tail of `desc`, which writes the parts that it gathers.
- * same[i]: the argument of `desc` that the argument i of `vec` is; -1: it is appended, and same[i]
- * tells where. Owner: ctx's arena. */
+/* Makes the VEC description `vec` a tail of `desc`, which writes the parts that it gathers; both
+ * are one instance. same[i]: the argument of `desc` that the argument i of `vec` is; -1: it is
+ * appended, and same[i] tells where. Owner: ctx's arena. */
 rg_status rg_kdesc_add_tail(rg_ctx *ctx, rg_kdesc *desc, const rg_kdesc *vec,
                             int32_t *same) RG_CHECKED;
 /* Appends the counters, once `desc` has all its tails and its variant. A kernel with dynamic shared

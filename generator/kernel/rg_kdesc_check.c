@@ -431,7 +431,29 @@ static rg_status check_kind(const check *check) {
     return refuse(check, "unknown kind", (int32_t)desc->kind);
 }
 
-rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) {
+/* ---- instances ---- */
+
+static bool same_arg(const rg_karg *a, const rg_karg *b) {
+    return a->layout == b->layout && a->type == b->type && a->read == b->read &&
+           a->written == b->written && a->turned == b->turned && a->h == b->h && a->w == b->w &&
+           a->c == b->c && a->cp == b->cp && a->k == b->k && a->kp == b->kp && a->kb == b->kb &&
+           a->r == b->r && a->s == b->s && a->stats == b->stats &&
+           a->parts_per_block == b->parts_per_block && a->length == b->length;
+}
+
+static rg_status check_instances(const check *check) {
+    const rg_kdesc *desc = check->desc;
+    int32_t own = rg_kdesc_own_args(desc);
+    REQUIRE(check, desc->instances >= 0 && own * rg_kdesc_instances(desc) == desc->arg_count,
+            "arguments of instances", desc->arg_count);
+    for (int32_t i = own; i < desc->arg_count; i++)
+        REQUIRE(check, same_arg(&desc->arg[i], &desc->arg[i % own]),
+                "an argument is not like that of the first instance", i);
+    return RG_OK;
+}
+
+/* Of one instance. */
+static rg_status check_first(rg_ctx *ctx, const rg_kdesc *desc) {
     check check = {.ctx = ctx, .desc = desc, .site = -1, .run = desc->kind == RG_K_VEC};
     REQUIRE(&check, (uint32_t)desc->kind <= RG_K_INPUT, "unknown kind", (int32_t)desc->kind);
     REQUIRE(&check, desc->site_count >= 0 && (desc->site || !desc->site_count), "sites",
@@ -449,4 +471,11 @@ rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) {
     for (check.site = 0; check.site < desc->site_count; check.site++)
         RG_TRY(check_site(&check, &desc->site[check.site]));
     return check_tails(&check);
+}
+
+rg_status rg_kdesc_check(rg_ctx *ctx, const rg_kdesc *desc) {
+    const check all = {.ctx = ctx, .desc = desc, .site = -1};
+    const rg_kdesc first = rg_kdesc_first(desc);
+    RG_TRY(check_first(ctx, &first));
+    return check_instances(&all);
 }

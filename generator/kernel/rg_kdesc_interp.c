@@ -310,7 +310,7 @@ static rg_status run_tails(rg_kinterp *in) {
     return RG_OK;
 }
 
-static rg_status run(rg_kinterp *in) {
+static rg_status run_one(rg_kinterp *in) {
     const rg_kdesc *desc = in->desc;
     int32_t outs = 1;
     for (int32_t i = 0; i < desc->site_count; i++) outs += desc->site[i].out_count;
@@ -320,6 +320,19 @@ static rg_status run(rg_kinterp *in) {
     if (!in->row || !in->fin || !in->fin_length) return rg_nomem(in->ctx);
     RG_TRY(run_body(in));
     return run_tails(in);
+}
+
+/* Instance after instance, each with its own arguments. */
+static rg_status run(const rg_kinterp *all) {
+    const rg_kdesc one = rg_kdesc_first(all->desc);
+    for (int32_t i = 0; i < rg_kdesc_instances(all->desc); i++) {
+        rg_kinterp in = *all;
+        in.desc = &one;
+        in.arg += i * one.arg_count;
+        if (in.error) in.error += i * one.arg_count;
+        RG_TRY(run_one(&in));
+    }
+    return RG_OK;
 }
 
 rg_status rg_kdesc_interpret_bound(rg_ctx *ctx, const rg_kdesc *desc, const rg_ctrl *ctrl,
