@@ -8,7 +8,7 @@ template <typename Read> RG_DEVICE int rg_mix(const unsigned *weight, int count,
 }
 
 /* A tile is ${P.pixels} pixels of 16 images, a thread one of them: first along its rows, then across them. */
-RG_KERNEL void RG_BOUNDS(${k.variant.threads}, 1) ${sym}(${L.cu_params(k)}) {
+RG_KERNEL void RG_BOUNDS(${k.variant.threads}, 1) ${sym}(${L.cu_kernel_params(k)}) {
     const int nb = rg_block() / ${P.tiles}, p = rg_block() % ${P.tiles} * ${P.pixels} + rg_tid() / 16;
     if (nb >= ctl->blocks || p >= ${image.h * image.w}) return;
     const int n = nb * 16 + rg_tid() % 16, y = p / ${image.w}, x = p % ${image.w};

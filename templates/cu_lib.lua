@@ -72,8 +72,8 @@ local function each_arg(k, list, text)
     return table.concat(all, ", ")
 end
 
--- "float *a0, const float *a1, const rg_ctrl *ctl": parameters of the kernel, or of a function that needs those in `list` alone (a set of
--- indices as L.site_args gives).
+-- "float *a0, const float *a1, const rg_ctrl *ctl": parameters of a function that needs those in `list` alone (a set of indices as
+-- L.site_args gives; nil: all of them).
 function L.cu_params(k, list)
     return each_arg(k, list, function(i) return i and L.cu_pointer(k.arg[i]) .. "a" .. i or "const rg_ctrl *ctl" end)
 end
@@ -81,6 +81,33 @@ end
 -- The same as names, to hand them on.
 function L.cu_args(k, list)
     return each_arg(k, list, function(i) return i and "a" .. i or "ctl" end)
+end
+
+-- ---- instances ----
+--
+-- A kernel of k.instances has the parameters of each, one instance after the other: those of instance 1 are a<k.arg_count> and so on.
+-- Block b is block b / k.instances of instance b % k.instances; a0, a1, ... are its own arguments once L.cu_own_args has run.
+
+function L.cu_kernel_params(k)
+    local all = {}
+    for i = 0, (k.instances or 1) * k.arg_count - 1 do all[#all + 1] = L.cu_pointer(k.arg[i % k.arg_count]) .. "a" .. i end
+    all[#all + 1] = "const rg_ctrl *ctl"
+    return table.concat(all, ", ")
+end
+
+function L.cu_own_args(k)
+    local lines = {}
+    for i = 1, (k.instances or 1) - 1 do
+        local moved = {}
+        for a = 0, k.arg_count - 1 do moved[#moved + 1] = string.format("a%d = a%d", a, i * k.arg_count + a) end
+        lines[#lines + 1] = string.format("if (rg_block() %% %d == %d) %s;", k.instances, i, table.concat(moved, ", "))
+    end
+    return lines
+end
+
+-- The number of the block among those of its instance.
+function L.cu_block(k)
+    return L.over("rg_block()", k.instances or 1)
 end
 
 -- The arguments that a site's root reads.

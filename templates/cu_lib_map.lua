@@ -77,9 +77,9 @@ function L.cu_map_plan(k)
             cost_us = L.cu_traffic_us(k)}
 end
 
--- Microseconds at 2 TB/s, and 3 of a launch.
+-- Microseconds at 2 TB/s of all instances, and 3 of a launch.
 function L.cu_traffic_us(k)
-    return 3 + L.traffic_us(k) / 100
+    return 3 + L.traffic_us(k) * (k.instances or 1) / 100
 end
 
 -- What fits: the CPU's rules, and 48 KB of shared memory, of which tails may take three floats a thread.

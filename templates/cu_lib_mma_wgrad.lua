@@ -142,10 +142,11 @@ local function fixed_cycles(g)
     return 1500 + g.sums * g.warps * (g.wp > 1 and 6 or 4)
 end
 
--- Parts are added up by the last block of each slice of dw, or by a kernel of their own: is it the former, and its microseconds.
-local function add_up(g, parts)
-    local tail = L.cu_parts_us(parts, g.weights, g.gh * g.gw * g.ct * g.kt)
-    local kernel = L.cu_launch_us + parts * g.weights * 8 / L.cu_gbps / 1000
+-- The parts of n instances are added up by the last block of each slice of dw, or by a kernel of their own: is it the former, and its
+-- microseconds.
+local function add_up(g, n, parts)
+    local tail = L.cu_parts_us(n, parts, g.weights, g.gh * g.gw * g.ct * g.kt)
+    local kernel = L.cu_launch_us + n * parts * g.weights * 8 / L.cu_gbps / 1000
     return tail <= kernel, math.min(tail, kernel)
 end
 
@@ -163,7 +164,7 @@ end
 local function consider(k, best, p, split)
     local g = L.mma_wgrad(k, p)
     if not g.resident then return end
-    local cycles = block_cycles(k, g)
+    local cycles, n = block_cycles(k, g), k.instances or 1
     for _, strips in ipairs(split and strip_counts(g.patches) or {1}) do
         local parts = split and t.max_blocks * strips or 1
         local chain = g.dy.h * g.dy.w * (split and 1 or t.max_blocks)
@@ -171,10 +172,10 @@ local function consider(k, best, p, split)
         local most = L.ceil_div(g.patches, strips)
         if split then chain = math.min(chain, most * g.ph * g.pw) end
         local share = split and most / g.patches or t.max_blocks
-        local us = L.cu_issue_us(g.tiles * parts, g.warps, 4 * (cycles * share + fixed_cycles(g)), g.resident)
-        local staged = g.tiles * g.patches * t.max_blocks * g.buffer * g.format.bytes
+        local us = L.cu_issue_us(n * g.tiles * parts, g.warps, 4 * (cycles * share + fixed_cycles(g)), g.resident)
+        local staged = n * g.tiles * g.patches * t.max_blocks * g.buffer * g.format.bytes
         us = L.cu_launch_us + math.max(us, L.cu_traffic_us(k), staged / 5500 / 1000)
-        local tail, more = add_up(g, parts)
+        local tail, more = add_up(g, n, parts)
         if split then us = us + more end
         if chain * steps_of(g.format) <= L.mma_chain and (not best.us or us < best.us) then
             best.us, best.g, best.p, best.strips, best.tail = us, g, p, strips, tail

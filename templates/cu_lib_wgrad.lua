@@ -31,9 +31,9 @@ function L.cu_wgrad(k, p)
     return g
 end
 
--- Microseconds to leave parts of so many weights, and for one block to add up all parts of a slice, at 80 GB/s.
-function L.cu_parts_us(parts, weights, slice)
-    return parts * weights * 4 / L.cu_gbps / 1000 + parts * slice * 4 / 80e3
+-- Microseconds for `n` instances to leave parts of so many weights, and for one block to add up all parts of a slice, at 80 GB/s.
+function L.cu_parts_us(n, parts, weights, slice)
+    return n * parts * weights * 4 / L.cu_gbps / 1000 + parts * slice * 4 / 80e3
 end
 
 -- Warp instructions of a block for one patch.
@@ -48,11 +48,11 @@ end
 local function consider(k, best, p, split)
     local g = L.cu_wgrad(k, p)
     if not g.resident or g.threads > 512 then return end
-    local parts = split and t.max_blocks * p.strips or 1
+    local parts, n = split and t.max_blocks * p.strips or 1, k.instances or 1
     local patches = g.patches * t.max_blocks / parts
-    local us = L.cu_issue_us(g.tiles * parts, g.warps, issue_of(k, g) * patches + g.warps * 300, g.resident)
+    local us = L.cu_issue_us(n * g.tiles * parts, g.warps, issue_of(k, g) * patches + g.warps * 300, g.resident)
     us = L.cu_launch_us + math.max(us, L.cu_traffic_us(k))
-    if split then us = us + L.cu_parts_us(parts, g.weights, g.rows * g.kt) end
+    if split then us = us + L.cu_parts_us(n, parts, g.weights, g.rows * g.kt) end
     if not best.us or us < best.us then best.us, best.g, best.p = us, g, p end
 end
 

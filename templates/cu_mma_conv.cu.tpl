@@ -88,7 +88,7 @@ RG_DEVICE void epilogue(${L.cu_params(k, L.cu_site_args(out))}, int nb, int p0, 
     (void)live, (void)part;
 }
 
-RG_KERNEL RG_BOUNDS(${g.threads}, ${g.resident}) void ${sym}(${L.cu_params(k)}) {
+RG_KERNEL RG_BOUNDS(${g.threads}, ${g.resident}) void ${sym}(${L.cu_kernel_params(k)}) {
     const int slice = ${L.cu_mod("rg_block()", g.slices)}, tile = ${L.cu_mod(L.over("rg_block()", g.slices), g.tiles)}, nb = ${L.over("rg_block()", g.slices * g.tiles)};
     const int tile_w = ${L.cu_mod("tile", g.tiles_w)}, tile_h = ${L.cu_mod(L.over("tile", g.tiles_w), g.tiles_h)}, residue = ${L.over("tile", g.tiles_w * g.tiles_h)};
     const int rh = ${L.over("residue", per_w)}, rw = ${L.cu_mod("residue", per_w)}, k0 = slice * ${g.kt}, part = ${L.times("nb", g.tiles)} + tile;

@@ -75,8 +75,9 @@ RG_DEVICE void leave(float *dw, int r0, int s0, int c0, int k0, const float (*ac
     (void)warp, (void)c0;
 }
 
-RG_KERNEL RG_BOUNDS(${T}, ${g.resident}) void ${sym}(${L.cu_params(k)}) {
-    const int tile = ${L.cu_mod("rg_block()", g.tiles)}${split and ", part = " .. L.over("rg_block()", g.tiles) or ""};
+RG_KERNEL RG_BOUNDS(${T}, ${g.resident}) void ${sym}(${L.cu_kernel_params(k)}) {
+    ${L.cu_own_args(k)}
+    const int tile = ${L.cu_mod(L.cu_block(k), g.tiles)}${split and ", part = " .. L.over(L.cu_block(k), g.tiles) or ""};
     const int k0 = ${L.cu_product(L.cu_mod("tile", g.chunks_k), g.kt)}, c0 = ${L.cu_product(L.cu_mod(L.over("tile", g.chunks_k), g.chunks_c), g.ct)}, group = ${L.over("tile", g.chunks_k * g.chunks_c)};
     const int r0 = ${L.times(L.over("group", g.groups_w), g.gh)}, s0 = ${L.cu_product(L.cu_mod("group", g.groups_w), g.gw)};
     float *const shared = rg_dynamic_shared();

@@ -1,6 +1,6 @@
 % local c, threads, share = k.site[0].c, k.variant.threads, k.variant.param.share
 /* ${c} elements: each of the blocks' threads takes every so many four, then halves of a block join halves; a part a block. */
-RG_KERNEL void RG_BOUNDS(${threads}, 1) ${sym}(${L.cu_params(k)}) {
+RG_KERNEL void RG_BOUNDS(${threads}, 1) ${sym}(${L.cu_kernel_params(k)}) {
     RG_SHARED(float, between, ${threads});
     const long long step = (long long)ctl->blocks * ${share * threads * 4};
     float all = ${L.cu_reduce_run_neutral(k)};

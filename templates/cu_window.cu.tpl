@@ -2,7 +2,7 @@
 % local what = P.run .. " of 16 images a tile"
 % if P.chunks > 1 then what = what .. ", a " .. P.chunks .. "th of the channels" end
 /* ${k.window} over ${contr.r}x${contr.s} taps: ${x.h}x${x.w} to ${y.h}x${y.w} pixels, ${what}. */
-RG_KERNEL void RG_BOUNDS(${k.variant.threads}, 2) ${sym}(${L.cu_params(k)}) {
+RG_KERNEL void RG_BOUNDS(${k.variant.threads}, 2) ${sym}(${L.cu_kernel_params(k)}) {
     ${L.cu_window_declare(k, P)}
     ${L.cu_window_tile(k, P)}
 % if x.out_count > 0 then

@@ -4,15 +4,16 @@
 --   name      the variant's name; it appears in the symbol of a convolution
 --   template  its file
 --   target    "cuda", or "cpu" where absent
+--   instances true: k may be several equal kernels in one launch (k.instances of them), each with its own arguments
 --   applies   function(k, t): true when it can compute the description
 --   plan      function(k, t): what it settles, a table with
 --               params           whole numbers by name, printed into the description
---               tiles_per_block  tiles = tiles_per_block * image blocks + tiles_fixed (0 where absent)
+--               tiles_per_block  tiles of an instance = tiles_per_block * image blocks + tiles_fixed (0 where absent)
 --               tiles_fixed
 --               parts_per_block  parts that its reductions over N, H, W leave, per image block (0: none)
 --               scratch_floats   private to a thread (0: none)
 --               complete         wgrad: false when it leaves PARTW; else true (true where absent)
---               cost_us          estimate at t.max_blocks image blocks and two threads (cuda: an H100)
+--               cost_us          estimate at t.max_blocks image blocks and two threads (cuda: an H100), of all instances
 --               threads          cuda: of a block of threads, which is a tile
 --               shared_bytes     cuda: its dynamic shared memory
 --               counters         cuda: of its tails (0 where absent: one). wgrad with parts: slices of dw, each added up by the last of
@@ -25,6 +26,13 @@
 local rows = {}
 
 local function row(fields)
+    local applies, plan = fields.applies, fields.plan
+    fields.applies = function(k, t) return (fields.instances or not k.instances) and applies(k, t) end
+    fields.plan = function(k, t)
+        local settled, n = plan(k, t), k.instances or 1
+        settled.tiles_per_block, settled.tiles_fixed = (settled.tiles_per_block or 0) * n, (settled.tiles_fixed or 0) * n
+        return settled
+    end
     rows[#rows + 1] = fields
 end
 
@@ -130,12 +138,14 @@ row {
 
 row {
     target = "cuda", kind = "wgrad", name = "ffma", template = "cu_wgrad.cu.tpl",
+    instances = true,
     applies = function(k) return not k.contr[0].format and L.cu_wgrad_applies(k) end,
     plan = function(k) return L.cu_wgrad_plan(k, false) end,
 }
 
 row {
     target = "cuda", kind = "wgrad", name = "ffma_split", template = "cu_wgrad.cu.tpl",
+    instances = true,
     applies = function(k) return not k.contr[0].format and L.cu_wgrad_applies(k) end,
     plan = function(k) return L.cu_wgrad_plan(k, true) end,
 }
@@ -149,12 +159,14 @@ row {
 
 row {
     target = "cuda", kind = "wgrad", name = "mma", template = "cu_mma_wgrad.cu.tpl",
+    instances = true,
     applies = function(k) return L.mma_wgrad_applies(k, false) end,
     plan = function(k) return L.mma_wgrad_plan(k, false) end,
 }
 
 row {
     target = "cuda", kind = "wgrad", name = "mma_split", template = "cu_mma_wgrad.cu.tpl",
+    instances = true,
     applies = function(k) return L.mma_wgrad_applies(k, true) end,
     plan = function(k) return L.mma_wgrad_plan(k, true) end,
 }
@@ -168,12 +180,14 @@ row {
 
 row {
     target = "cuda", kind = "wgrad", name = "mma_stem", template = "cu_mma_wgrad.cu.tpl",
+    instances = true,
     applies = function(k) return L.mma_stem_wgrad_applies(k, false) end,
     plan = function(k) return L.mma_wgrad_plan(k, false, true) end,
 }
 
 row {
     target = "cuda", kind = "wgrad", name = "mma_stem_split", template = "cu_mma_wgrad.cu.tpl",
+    instances = true,
     applies = function(k) return L.mma_stem_wgrad_applies(k, true) end,
     plan = function(k) return L.mma_wgrad_plan(k, true, true) end,
 }
@@ -188,6 +202,7 @@ row {
 
 row {
     target = "cuda", kind = "vec", name = "vec", template = "cu_vec.cu.tpl",
+    instances = true,
     applies = function(k) return L.cu_vec_fits(k) and not L.cu_reduces_run(k) end,
     plan = function(k) return L.cu_vec_plan(k) end,
 }

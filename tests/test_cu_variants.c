@@ -67,18 +67,29 @@ static void bench_close(bench *b) {
     rg_ctx_free(&b->ctx);
 }
 
-static void add_subject(bench *b, const rg_case *one, const rg_candidate *candidate) {
+/* The way a plan makes it: tails, where they are asked for, then instances. */
+static void add_made(bench *b, const rg_case *one, const rg_candidate *candidate, bool tails,
+                     int32_t instances) {
     assert_true(b->count < KERNELS);
     subject *to = &b->subject[b->count++];
+    int32_t added;
     *to = (subject){.label = one->label, .desc = one->desc, .live = one->live};
     to->desc.arg = rg_arena_copy(b->ctx.arena, one->desc.arg,
                                  (size_t)one->desc.arg_count * sizeof *one->desc.arg);
     assert_non_null(to->desc.arg);
     rg_case_settle(&to->desc, &candidate->variant, candidate->wino_m);
     if (one->dgrad && strcmp(candidate->weights, "master") == 0) rg_case_turn(&to->desc, 16);
+    if (tails) assert_true(rg_case_add_tails(&b->ctx, 16, &to->desc, &added));
+    const rg_kdesc single = to->desc;
+    if (instances > 1 && rg_kdesc_repeat(&b->ctx, &single, instances, &to->desc) != RG_OK)
+        fail_with(&b->ctx, one->label);
     if (rg_kdesc_check(&b->ctx, &to->desc) != RG_OK) fail_with(&b->ctx, one->label);
     if (rg_emit_kernel(&b->ctx, b->tpl, &to->desc, &to->text) != RG_OK)
         fail_with(&b->ctx, one->label);
+}
+
+static void add_subject(bench *b, const rg_case *one, const rg_candidate *candidate) {
+    add_made(b, one, candidate, false, 1);
 }
 
 /* Nothing on the GPU needs weights in another form. */
@@ -86,14 +97,19 @@ static bool may_be_refused(const rg_case *one) {
     return one->optional || one->desc.kind == RG_K_PACK;
 }
 
+static int32_t tries_of(const bench *b, rg_kkind kind, const char *name) {
+    int32_t tries = 0;
+    for (int32_t i = 0; i < b->count; i++)
+        tries +=
+            b->subject[i].desc.kind == kind && strcmp(b->subject[i].desc.variant.name, name) == 0;
+    return tries;
+}
+
 static const rg_candidate *least_tried(const bench *b, rg_kkind kind, const rg_candidate *list,
                                        int32_t count) {
     int32_t best = 0, fewest = INT32_MAX;
     for (int32_t i = 0; i < count; i++) {
-        int32_t tries = 0;
-        for (int32_t j = 0; j < b->count; j++)
-            tries += b->subject[j].desc.kind == kind &&
-                     strcmp(b->subject[j].desc.variant.name, list[i].variant.name) == 0;
+        int32_t tries = tries_of(b, kind, list[i].variant.name);
         if (tries < fewest) best = i;
         if (tries < fewest) fewest = tries;
     }
@@ -273,6 +289,69 @@ static void test_the_oldest_matrix_units_compute_the_same(void **state) {
     assert_int_equal(check_all(&b), 0);
 }
 
+/* ---- several instances ---- */
+
+/* Two instances and three in turn; with and without tails. Of weight gradients the first cases that
+ * a row applies to; of runs, whose one row has several forms, all in f32. */
+static void add_instances(bench *b, const rg_case *one, int32_t number) {
+    rg_kkind kind = one->desc.kind;
+    int32_t n = 2 + number % 2, count;
+    rg_kdesc all;
+    rg_candidate *list;
+    if (kind != RG_K_WGRAD && (kind != RG_K_VEC || b->format != RG_KFORMAT_F32)) return;
+    if (rg_kdesc_repeat(&b->ctx, &one->desc, n, &all) != RG_OK) fail_with(&b->ctx, one->label);
+    rg_status status = rg_tpl_candidates(&b->ctx, b->tpl, &all, false, &list, &count);
+    if (status == RG_E_UNSUPPORTED && one->optional) return;
+    if (status != RG_OK) fail_with(&b->ctx, one->label);
+    for (int32_t i = 0; i < count; i++) {
+        assert_true(list[i].instances);
+        if (kind == RG_K_WGRAD && tries_of(b, kind, list[i].variant.name) > 2) continue;
+        add_made(b, one, &list[i], false, n);
+        if (list[i].variant.counters > 0) add_made(b, one, &list[i], true, n);
+    }
+}
+
+static void add_all_instances(bench *b, const char *label) {
+    int32_t count;
+    const rg_case *cases = b->format == RG_KFORMAT_F32
+                               ? rg_cases(b->ctx.arena, 16, &count)
+                               : rg_format_cases(b->ctx.arena, 16, b->format, &count);
+    assert_non_null(cases);
+    for (int32_t i = 0; i < count; i++)
+        if (strncmp(cases[i].label, label, strlen(label)) == 0) add_instances(b, &cases[i], i / 4);
+}
+
+/* Each row that says `instances = true`; its name stands in the line before. */
+static void assert_all_instances_tried(const bench b[FORMATS]) {
+    const char *at = rg_tpl_file("variants.lua"), *field = "name = \"";
+    int rows = 0;
+    assert_non_null(at);
+    while ((at = strstr(at, "\n    instances = true,")) != NULL) {
+        const char *name = at++;
+        while (strncmp(name, field, strlen(field)) != 0) name--;
+        name += strlen(field);
+        if (!was_tried(b, name, strcspn(name, "\"")))
+            fail_msg("no case tries instances of '%.*s'", (int)strcspn(name, "\""), name);
+        rows++;
+    }
+    assert_true(rows > 0);
+}
+
+static void test_instances_of_a_launch_have_arguments_of_their_own(void **state) {
+    (void)state;
+    bench b[FORMATS];
+    const char *label = getenv("RG_TEST_CASE"), *format = getenv("RG_TEST_FORMAT");
+    for (rg_kformat f = RG_KFORMAT_F32; f <= RG_KFORMAT_F16; f++) {
+        bench_open(&b[f], 4, f);
+        if (format && strcmp(format, rg_kformat_name(f)) != 0) continue;
+        add_all_instances(&b[f], label ? label : "");
+    }
+    if (!label && !format) assert_all_instances_tried(b);
+    int32_t wrong = 0;
+    for (int f = 0; f < FORMATS; f++) wrong += check_all(&b[f]);
+    assert_int_equal(wrong, 0);
+}
+
 /* A large batch has tiles enough: they are larger then, and cover all channels. */
 static void test_variants_for_a_large_batch_compute_the_same(void **state) {
     (void)state;
@@ -414,6 +493,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_cuda_variant_computes_what_its_description_means),
         cmocka_unit_test(test_the_oldest_matrix_units_compute_the_same),
+        cmocka_unit_test(test_instances_of_a_launch_have_arguments_of_their_own),
         cmocka_unit_test(test_variants_for_a_large_batch_compute_the_same),
         cmocka_unit_test(test_hundreds_of_parts_are_gathered_whole),
         cmocka_unit_test(test_bits_do_not_depend_on_the_order_of_threads_and_blocks),

@@ -67,8 +67,9 @@ static void bench_open(bench *b) {
     assert_true(b->subject && b->trial);
 }
 
-/* With `tails`, what gathers its parts is a tail of the kernel. */
-static void add_subject(bench *b, const rg_case *one, const rg_candidate *candidate, bool tails) {
+/* With `tails`, what gathers its parts is a tail of the kernel; with `instances`, it is several. */
+static void add_subject(bench *b, const rg_case *one, const rg_candidate *candidate, bool tails,
+                        int32_t instances) {
     assert_true(b->subject_count < KERNELS);
     subject *to = &b->subject[b->subject_count++];
     *to = (subject){.desc = one->desc, .live = one->live};
@@ -83,20 +84,28 @@ static void add_subject(bench *b, const rg_case *one, const rg_candidate *candid
         b->subject_count--;
         return;
     }
+    const rg_kdesc single = to->desc;
+    if (instances > 1 && rg_kdesc_repeat(&b->ctx, &single, instances, &to->desc) != RG_OK)
+        fail_with(&b->ctx, one->label);
     if (rg_emit_kernel(&b->ctx, b->tpl, &to->desc, &to->text) != RG_OK)
         fail_with(&b->ctx, one->label);
 }
 
-static void add_cases(bench *b, const rg_case *cases, int32_t count, bool tails) {
+static void add_cases(bench *b, const rg_case *cases, int32_t count, bool tails,
+                      int32_t instances) {
     assert_non_null(cases);
     for (int32_t i = 0; i < count; i++) {
         int32_t variants;
         rg_candidate *list;
+        rg_kdesc desc = cases[i].desc;
+        if (instances > 1 && rg_kdesc_repeat(&b->ctx, &cases[i].desc, instances, &desc) != RG_OK)
+            fail_with(&b->ctx, cases[i].label);
         rg_status status =
-            rg_tpl_candidates(&b->ctx, b->tpl, &cases[i].desc, cases[i].dgrad, &list, &variants);
+            rg_tpl_candidates(&b->ctx, b->tpl, &desc, cases[i].dgrad, &list, &variants);
         if (status == RG_E_UNSUPPORTED) continue; /* test_cu_variants knows which may be */
         if (status != RG_OK) fail_with(&b->ctx, cases[i].label);
-        for (int32_t j = 0; j < variants; j++) add_subject(b, &cases[i], &list[j], tails);
+        for (int32_t j = 0; j < variants; j++)
+            add_subject(b, &cases[i], &list[j], tails, instances);
     }
 }
 
@@ -112,11 +121,13 @@ static void add_format(bench *b, rg_kformat format) {
     if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
     const rg_case *cases = plain ? rg_cases(b->ctx.arena, VECTOR, &count)
                                  : rg_format_cases(b->ctx.arena, VECTOR, format, &count);
-    add_cases(b, cases, count, false);
-    if (plain) add_cases(b, cases, count, true);
+    add_cases(b, cases, count, false, 1);
+    if (plain) add_cases(b, cases, count, true, 1);
+    if (plain) add_cases(b, cases, count, false, 2);
+    if (plain) add_cases(b, cases, count, true, 2);
     rg_case input;
     if (plain) assert_true(rg_case_input(b->ctx.arena, VECTOR, 8, 7, 19, 24, &input));
-    if (plain) add_cases(b, &input, 1, false);
+    if (plain) add_cases(b, &input, 1, false, 1);
     rg_tpl_close(b->tpl);
 }
 
@@ -342,8 +353,8 @@ static void test_every_broken_kernel_is_caught(void **state) {
     bench_open(&b);
     for (rg_kformat f = RG_KFORMAT_F32; f <= RG_KFORMAT_F16; f++) add_format(&b, f);
     dump(&b);
-    const mutant *const list[] = {mutants_conv, mutants_wgrad, mutants_rest, mutants_mma,
-                                  mutants_tail};
+    const mutant *const list[] = {mutants_conv, mutants_wgrad, mutants_rest,
+                                  mutants_mma,  mutants_tail,  mutants_instances};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) add_mutants(&b, list[i]);
     build(&b);
     run_all(&b);

@@ -32,6 +32,7 @@ typedef struct rg_candidate {
     const char *weights; /* CONV: "master", "turn", "wino", "winoturn": what its weight argument
                             must be; else NULL */
     int32_t wino_m;      /* WINO: output tile */
+    bool instances;      /* the row makes kernels of several instances, too */
 } rg_candidate;
 /* `dgrad`: the CONV is a dgrad (its weights are the turned master). */
 rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,

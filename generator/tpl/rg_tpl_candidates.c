@@ -36,6 +36,13 @@ static bool read_params(rg_ctx *ctx, lua_State *state, rg_kvariant *variant) {
     return !failed;
 }
 
+static bool get_bool(lua_State *state, const char *name) {
+    lua_getfield(state, -1, name);
+    bool value = lua_toboolean(state, -1);
+    lua_pop(state, 1);
+    return value;
+}
+
 /* The candidate on top of the stack. */
 static rg_status read_candidate(rg_ctx *ctx, const rg_tpl *tpl, lua_State *state,
                                 rg_candidate *to) {
@@ -52,15 +59,23 @@ static rg_status read_candidate(rg_ctx *ctx, const rg_tpl *tpl, lua_State *state
     variant->counters = get_int(state, "counters");
     lua_getfield(state, -1, "scratch_floats");
     variant->scratch_floats = lua_tointeger(state, -1);
-    lua_getfield(state, -2, "complete");
-    variant->complete = lua_toboolean(state, -1);
-    lua_getfield(state, -3, "cost_us");
+    lua_getfield(state, -2, "cost_us");
     variant->cost_us = lua_tonumber(state, -1);
-    lua_pop(state, 3);
+    lua_pop(state, 2);
+    variant->complete = get_bool(state, "complete");
     to->weights = get_text(ctx, state, "weights", &failed);
     to->wino_m = get_int(state, "wino_m");
     failed |= !read_params(ctx, state, variant) || !variant->isa;
     return failed ? rg_nomem(ctx) : RG_OK;
+}
+
+/* Of row number `place` in the list. */
+static bool row_has_instances(lua_State *state, int32_t place) {
+    lua_getfield(state, LUA_REGISTRYINDEX, "variants.lua");
+    lua_rawgeti(state, -1, place);
+    bool has = get_bool(state, "instances");
+    lua_pop(state, 2);
+    return has;
 }
 
 static void set_dgrad(lua_State *state, bool dgrad) {
@@ -86,6 +101,7 @@ static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_candidat
     for (int32_t i = 0; i < *count; i++) {
         lua_rawgeti(state, -1, i + 1);
         RG_TRY(read_candidate(ctx, tpl, state, &(*list)[i]));
+        (*list)[i].instances = row_has_instances(state, get_int(state, "place"));
         lua_pop(state, 1);
     }
     return RG_OK;

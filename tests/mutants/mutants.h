@@ -16,6 +16,7 @@ typedef struct mutant {
 } mutant;
 
 /* A row without a name ends a list. */
-extern const mutant mutants_conv[], mutants_wgrad[], mutants_rest[], mutants_mma[], mutants_tail[];
+extern const mutant mutants_conv[], mutants_wgrad[], mutants_rest[], mutants_mma[], mutants_tail[],
+    mutants_instances[];
 
 #endif
