@@ -58,7 +58,7 @@ static int launches(const compiled *c, rg_plan_program_id program) {
     int count = 0;
     for (int32_t i = 0; i < c->job.planned.launch_count; i++) {
         const rg_launch *launch = &c->job.planned.launch[i];
-        bool finish = strcmp(launch->desc.name, "wgrad_finish") == 0;
+        bool finish = strncmp(launch->desc.name, "wgrad_finish", 12) == 0;
         count += launch->program == program && !finish;
     }
     return count;

@@ -164,6 +164,7 @@ rg_status rg_planner_run(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target, rg_p
     RG_TRY(rg_expand(&pl));
     RG_TRY(rg_schedule_needs(&pl));
     if (strcmp(target->name, "cuda") == 0) RG_TRY(rg_tails(&pl));
+    RG_TRY(rg_mates_join(&pl));
     RG_TRY(rg_schedule(&pl));
     RG_TRY(rg_plan_verify(&pl));
     return rg_assemble(&pl);

@@ -284,7 +284,8 @@ static rg_status bind_all(rg_planner *pl, rg_launch *launch, rg_plan_program_id 
     return RG_OK;
 }
 
-static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g) {
+static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g,
+                              const rg_mates *mates) {
     const rg_fusion *fusion = pl->out->program[p].fusion;
     rg_frozen frozen;
     RG_TRY(rg_freeze(pl->ctx, fusion, g, pl->target->vector, &frozen));
@@ -298,8 +299,9 @@ static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g) {
     launch->desc = frozen.desc;
     launch->dgrad = frozen.dgrad;
     launch->blocks = blocks_of(pl->out->program[p].batch);
+    launch->mates = *mates;
     if (!derived) learn_parts(pl, launch, &frozen);
-    RG_TRY(rg_expand_select(pl, launch));
+    RG_TRY(rg_mates_select(pl, index));
     tell_parts(launch);
     RG_TRY(bind_all(pl, launch, p, &frozen));
     int32_t contractions = launch->desc.kind == RG_K_CONV ? launch->desc.contr_count : 0;
@@ -312,9 +314,12 @@ static rg_status expand_group(rg_planner *pl, rg_plan_program_id p, int32_t g) {
  * before those that gather them. */
 static rg_status expand_program(rg_planner *pl, rg_plan_program_id p) {
     const rg_fusion *fusion = pl->out->program[p].fusion;
+    rg_mates *mates;
+    RG_TRY(rg_mates_find(pl, p, &mates));
     for (int vec = 0; vec < 2; vec++)
         for (int32_t g = 0; g < fusion->group_count; g++)
-            if ((fusion->group[g].kind == RG_K_VEC) == (vec == 1)) RG_TRY(expand_group(pl, p, g));
+            if ((fusion->group[g].kind == RG_K_VEC) == (vec == 1))
+                RG_TRY(expand_group(pl, p, g, &mates[g]));
     return RG_OK;
 }
 

@@ -24,6 +24,12 @@ static inline int64_t rg_pbuffer_bytes(const rg_pbuffer *buffer) {
     return buffer->elements * rg_ktype_bytes(buffer->type);
 }
 
+/* Groups of equal descriptions that will share a launch: the first of them, and how many they are
+ * (under 2: it is alone). */
+typedef struct rg_mates {
+    int32_t first, count;
+} rg_mates;
+
 /* One launch: a kernel and its buffers. */
 typedef struct rg_launch {
     rg_kdesc desc;
@@ -31,6 +37,7 @@ typedef struct rg_launch {
     rg_plan_program_id program;
     const char *label; /* the layer */
     int32_t group;     /* of its program's fusion; -1: made by expand */
+    rg_mates mates;    /* until they are one; its variant is that of all together */
     int32_t need_count;
     int32_t *need; /* launches of the same program that must be complete */
     int32_t phase;
@@ -112,6 +119,18 @@ rg_status rg_input_expand(rg_planner *pl) RG_CHECKED;
 rg_status rg_schedule_needs(rg_planner *pl) RG_CHECKED;
 /* Target cuda: VEC launches that gather the parts of one launch become its tails. */
 rg_status rg_tails(rg_planner *pl) RG_CHECKED;
+/* By group of a program: which weight gradients will share a launch. Before select. Owner: ctx's
+ * arena. */
+rg_status rg_mates_find(rg_planner *pl, rg_plan_program_id program, rg_mates **mates) RG_CHECKED;
+/* The cheapest variant for launch `index` and its mates together; where that cannot have several
+ * instances, it has no mates any more. */
+rg_status rg_mates_select(rg_planner *pl, int32_t index) RG_CHECKED;
+/* Mates become one launch, and equal VEC launches that nothing waits for. */
+rg_status rg_mates_join(rg_planner *pl) RG_CHECKED;
+/* Does a launch read (write) the buffer, where that is asked? */
+bool rg_launch_touches(const rg_launch *launch, uint32_t buffer, bool reads, bool writes);
+/* Those that stay (home[i] == i) close up; what waited for another waits for its home. */
+rg_status rg_launches_close_up(rg_planner *pl, const int32_t *home) RG_CHECKED;
 /* Order, phases, liveness, offsets. */
 rg_status rg_schedule(rg_planner *pl) RG_CHECKED;
 /* The tables of the plan. */

@@ -235,6 +235,32 @@ rg_status rg_schedule_needs(rg_planner *pl) {
     return RG_OK;
 }
 
+bool rg_launch_touches(const rg_launch *launch, uint32_t buffer, bool reads, bool writes) {
+    for (int32_t a = 0; a < launch->desc.arg_count; a++) {
+        const rg_karg *arg = &launch->desc.arg[a];
+        if (launch->buffer[a] == buffer && ((reads && arg->read) || (writes && arg->written)))
+            return true;
+    }
+    return false;
+}
+
+rg_status rg_launches_close_up(rg_planner *pl, const int32_t *home) {
+    rg_planned *out = pl->out;
+    int32_t *place = RG_NEW_ARRAY(pl->ctx->arena, int32_t, out->launch_count + 1), left = 0;
+    if (!place) return rg_nomem(pl->ctx);
+    for (int32_t i = 0; i < out->launch_count; i++)
+        if (home[i] == i) place[i] = left++;
+    for (int32_t i = 0; i < out->launch_count; i++) {
+        rg_launch *launch = &out->launch[i];
+        if (home[i] != i) continue;
+        for (int32_t k = 0; k < launch->need_count; k++)
+            launch->need[k] = place[home[launch->need[k]]];
+        out->launch[place[i]] = *launch;
+    }
+    out->launch_count = left;
+    return RG_OK;
+}
+
 rg_status rg_schedule(rg_planner *pl) {
     RG_TRY(order_all(pl));
     find_lives(pl);

@@ -40,15 +40,6 @@ static bool needs(const tails *t, int32_t i, int32_t other) {
     return t->seen[other];
 }
 
-static bool touches(const rg_launch *launch, uint32_t buffer, bool reads, bool writes) {
-    for (int32_t a = 0; a < launch->desc.arg_count; a++) {
-        const rg_karg *arg = &launch->desc.arg[a];
-        if (launch->buffer[a] == buffer && ((reads && arg->read) || (writes && arg->written)))
-            return true;
-    }
-    return false;
-}
-
 /* The one launch that leaves all parts that launch i gathers; -1 where there is none. */
 static int32_t producer_of(const tails *t, int32_t i) {
     const rg_launch *launch = launch_at(t, i);
@@ -58,7 +49,7 @@ static int32_t producer_of(const tails *t, int32_t i) {
         for (int32_t p = 0; p < t->count; p++) {
             const rg_launch *other = launch_at(t, p);
             if (other->program != launch->program || t->moved[p] >= 0) continue;
-            if (!touches(other, part, false, true)) continue;
+            if (!rg_launch_touches(other, part, false, true)) continue;
             if (found >= 0 && found != p) return -1;
             found = p;
         }
@@ -95,7 +86,8 @@ static bool result_is_read_before(const tails *t, int32_t i) {
         for (int32_t other = 0; other < t->count; other++) {
             const rg_launch *reader = launch_at(t, other);
             if (other == i || reader->program != launch->program || t->moved[other] >= 0) continue;
-            if (touches(reader, launch->buffer[a], true, true) && !needs(t, other, i)) return true;
+            if (rg_launch_touches(reader, launch->buffer[a], true, true) && !needs(t, other, i))
+                return true;
         }
     }
     return false;
@@ -164,24 +156,6 @@ static rg_status add_counters(rg_planner *pl, rg_launch *launch) {
     return rg_emit_name(pl->ctx, pl->tpl, &launch->desc, &launch->name);
 }
 
-/* Launches that are left close up; what waited for one that moved waits for where it is now. */
-static rg_status close_up(tails *t) {
-    rg_planned *out = t->pl->out;
-    int32_t *place = RG_NEW_ARRAY(t->pl->ctx->arena, int32_t, t->count + 1), left = 0;
-    if (!place) return rg_nomem(t->pl->ctx);
-    for (int32_t i = 0; i < t->count; i++)
-        if (t->moved[i] < 0) place[i] = left++;
-    for (int32_t i = 0; i < t->count; i++) {
-        rg_launch *launch = &out->launch[i];
-        if (t->moved[i] >= 0) continue;
-        for (int32_t k = 0; k < launch->need_count; k++)
-            launch->need[k] = place[home_of(t, launch->need[k])];
-        out->launch[place[i]] = *launch;
-    }
-    out->launch_count = left;
-    return RG_OK;
-}
-
 rg_status rg_tails(rg_planner *pl) {
     tails t = {.pl = pl, .count = pl->out->launch_count};
     t.moved = RG_NEW_ARRAY(pl->ctx->arena, int32_t, t.count + 1);
@@ -189,7 +163,8 @@ rg_status rg_tails(rg_planner *pl) {
     if (!t.moved || !t.seen) return rg_nomem(pl->ctx);
     for (int32_t i = 0; i < t.count; i++) t.moved[i] = -1;
     RG_TRY(move_all(&t));
-    RG_TRY(close_up(&t));
+    for (int32_t i = 0; i < t.count; i++) t.moved[i] = home_of(&t, i);
+    RG_TRY(rg_launches_close_up(pl, t.moved));
     for (int32_t i = 0; i < pl->out->launch_count; i++)
         if (pl->out->launch[i].desc.tail_count > 0) RG_TRY(add_counters(pl, &pl->out->launch[i]));
     return RG_OK;
