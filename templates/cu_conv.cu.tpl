@@ -4,7 +4,8 @@
 % local out, rows = g.out, 4 * g.pixels
 % local pos = {nb = "nb", h = "p", w = "q", n = "n", c = "c"}
 % local width = L.cu_width(k, out)
-% local acc = {[0] = "acc[r][v + " .. (width == 4 and "j" or "l") .. "]"}
+% local lane = "[r][v + " .. (width == 4 and "j" or "l") .. "]"
+% local acc = {[0] = "acc" .. lane, [1] = "acc1" .. lane}
 % local outer, inner = L.cu_site(k, out, {pos = pos, width = width, acc = acc, reduce = L.cu_reduce_add("n < live", width)})
 % local reduced, per_h, per_w = #L.cu_reductions(out) > 0, g.axis_h.period, g.axis_w.period
 % local put = {shared = "shared", rows = g.wp * 4, row = "(" .. L.cu_sum(L.cu_product(L.cu_mod("warp", g.wp), 4), "lane / 8") .. ")", channels = g.kt, c = "column", width = width}
@@ -15,11 +16,13 @@ ${include("cu_own.cu.tpl", {s = s, threads = g.threads})}
 %     end
 % end
 % for i = 0, k.contr_count - 1 do
+%     if not g.stage[i].rides then
 ${include("cu_conv_stage.cu.tpl", {i = i, g = g})}
 
+%     end
 % end
 /* A thread's ${g.pixels} x 4 rows (images lane / 8, + 4, + 8, + 12 of each pixel) and ${g.cols} channels; part: the tile's. */
-RG_DEVICE void epilogue(${L.cu_params(k, L.cu_site_args(out))}, int nb, int p0, int q0, int k0, int part, float *shared, const float (*acc)[${g.cols}]) {
+RG_DEVICE void epilogue(${L.cu_params(k, L.cu_site_args(out))}, int nb, int p0, int q0, int k0, int part, float *shared, const float (*acc)[${g.cols}]${g.results > 1 and ", const float (*acc1)[" .. g.cols .. "]" or ""}) {
     ${L.cu_bases(k, L.site_args(out))}
     const int warp = rg_tid() / 32, lane = rg_tid() % 32, live = rg_live(ctl, nb * 16, 16);
     RG_UNROLL
@@ -67,9 +70,15 @@ RG_KERNEL RG_BOUNDS(${g.threads}, ${g.resident}) void ${sym}(${L.cu_kernel_param
 %     end
 % end
     float acc[${rows}][${g.cols}] = {};
-% for i = 0, k.contr_count - 1 do
-    add${i}(${L.cu_args(k, L.cu_stage_args(k, i))}, nb, rh, rw, tile_h, tile_w, k0, shared, acc);
+% if g.results > 1 then
+    float acc1[${rows}][${g.cols}] = {};
 % end
-    epilogue(${L.cu_args(k, L.cu_site_args(out))}, nb, rh + ${L.times("tile_h", g.ph * per_h)}, rw + ${L.times("tile_w", g.pw * per_w)}, k0, part, shared, acc);
+% for i = 0, k.contr_count - 1 do
+%     local s = g.stage[i]
+%     if not s.rides then
+    add${i}(${L.cu_args(k, L.cu_stage_args(k, i, s.rider))}, nb, rh, rw, tile_h, tile_w, k0, shared, ${L.cu_into(s, tostring)});
+%     end
+% end
+    epilogue(${L.cu_args(k, L.cu_site_args(out))}, nb, rh + ${L.times("tile_h", g.ph * per_h)}, rw + ${L.times("tile_w", g.pw * per_w)}, k0, part, shared, acc${g.results > 1 and ", acc1" or ""});
     ${include("cu_tail.cu.tpl")}
 }

@@ -1,44 +1,18 @@
-% -- p.i: number of a contraction; p.g: L.cu_conv's numbers. Its operand and its weights in shared memory, its products.
-% local i, g, s = p.i, p.g, p.g.stage[p.i]
-% local site, w, h, v, cc, C = s.site, s.w, s.h, s.v, p.g.cc, s.site.c
-% local tail = C % cc ~= 0
+% -- p.i: number of a contraction; p.g: L.cu_conv's numbers. Its operand and its weights in shared memory, its products; those of the
+% -- contraction that rides with it.
+% local i, g, s, ride = p.i, p.g, p.g.stage[p.i], p.g.stage[p.i].rider
+% local site, h, v, cc = s.site, s.h, s.v, p.g.cc
+% local acc, sums = s.contr.acc and "acc1" or "acc", L.cu_into(s, function(acc) return "float (*" .. acc .. ")[" .. g.cols .. "]" end)
 ${include("cu_stage.cu.tpl", {name = "stage_x" .. i, s = s.index, h = s.slots_h, w = s.slots_w, step_h = h.step, step_w = v.step, cc = cc, threads = g.threads})}
 
-/* Its weights: taps (r0, s0) and the following, rows x columns of them, input channels from c0, output channels from k0:
- * float [${s.gh * s.gw}][${cc}][${g.kt}]. */
-RG_DEVICE void stage_w${i}(const float *from, int r0, int s0, int rows, int columns, int c0, int k0, float *to) {
-    for (int i = rg_tid(); i < ${s.gh * s.gw * cc * g.kt // 4}; i += ${g.threads}) {
-% if w.turned then
-        const int k = ${L.cu_sum("k0", L.cu_mod("i", g.kt))}, from_c = ${L.cu_product(L.cu_mod("i / " .. g.kt, cc // 4), 4)}, c = ${cc > 4 and "c0 + from_c" or "c0"}, tap = i / ${g.kt * (cc // 4)};
-        const int row = ${L.over("tap", s.gw)}, column = ${L.cu_mod("tap", s.gw)};
-        if (row >= rows || column >= columns) continue;
-        const int r = r0 + ${L.times("row", h.tap_step)}, s = s0 + ${L.times("column", v.tap_step)};
-        const float *const at = from + (${L.times(L.times("c / " .. w.kb, w.r) .. " + r", w.s)} + s) * ${w.k * w.kb} + k * ${w.kb} + c % ${w.kb};
-        float four[4] = {}; /* neighbouring c of one k lie side by side */
-        if (${tail and "c < " .. C .. " && " or ""}k < ${w.k}) rg_load4(four, at);
-        RG_UNROLL
-        for (int j = 0; j < 4; j++) to[(${L.times("tap", cc)} + from_c + j) * ${g.kt} + i % ${g.kt}] = ${C % 4 == 0 and "four[j]" or "c + j < " .. C .. " ? four[j] : 0.0f"};
-% else
-        const int k = k0 + i % ${g.kt // 4} * 4, c = c0 + i / ${g.kt // 4} % ${cc}, tap = i / ${g.kt // 4 * cc};
-        const int row = ${L.over("tap", s.gw)}, column = ${L.cu_mod("tap", s.gw)};
-        if (row >= rows || column >= columns) continue;
-        const int r = r0 + ${L.times("row", h.tap_step)}, s = s0 + ${L.times("column", v.tap_step)};
-        const float *const at = from + (${L.times(L.times("k / " .. w.kb, w.r) .. " + r", w.s)} + s) * ${C * w.kb} + c * ${w.kb} + k % ${w.kb};
-% local inside = {}
-% if tail then inside[#inside + 1] = "c < " .. C end
-% if g.kp % g.kt ~= 0 then inside[#inside + 1] = "k < " .. g.kp end
-% if #inside > 0 then
-        const bool inside = ${table.concat(inside, " && ")};
-        rg_cp_async16_fill(to + i * 4, inside ? at : from, inside ? 16 : 0);
-% else
-        rg_cp_async16(to + i * 4, at);
-% end
-% end
-    }
-}
+${include("cu_conv_weights.cu.tpl", {i = i, g = g})}
 
-/* Products of a group of rows x columns taps; tap (0, 0) of the group reads input (h0, w0) at the tile's first pixel. */
-RG_DEVICE void multiply${i}(const float *xs, const float *ws, int h0, int w0, int rows, int columns, float (*acc)[${g.cols}]) {
+% if s.rider then
+${include("cu_conv_weights.cu.tpl", {i = 1, g = g})}
+
+% end
+/* Products of a group of rows x columns taps; tap (0, 0) of the group reads input (h0, w0) at the tile's first pixel.${ride and " The rider meets its own at tap (ride_row, ride_column)." or ""} */
+RG_DEVICE void multiply${i}(const float *xs, const float *ws, int h0, int w0, int rows, int columns, ${ride and "int ride_row, int ride_column, " or ""}${sums}) {
     const int warp = rg_tid() / 32, lane = rg_tid() % 32;
     int h[${g.pixels}], w[${g.pixels}];
     const float *x[${g.pixels}];
@@ -75,15 +49,28 @@ RG_DEVICE void multiply${i}(const float *xs, const float *ws, int h0, int w0, in
                     RG_UNROLL
                     for (int r = 0; r < ${4 * g.pixels}; r++)
                         RG_UNROLL
-                        for (int v = 0; v < ${g.cols}; v++) acc[r][v] = rg_fma(a[r][j], b[v], acc[r][v]);
+                        for (int v = 0; v < ${g.cols}; v++) ${acc}[r][v] = rg_fma(a[r][j], b[v], ${acc}[r][v]);
                 }
+% if ride then
+                if (row != ride_row || column != ride_column) continue;
+                RG_UNROLL
+                for (int j = 0; j < 4; j++) {
+                    float b[${g.cols}];
+                    RG_UNROLL
+                    for (int v = 0; v < ${g.cols}; v += 4) rg_load4(b + v, ws + ${s.w_floats} + (c + j) * ${g.kt} + v * 8);
+                    RG_UNROLL
+                    for (int r = 0; r < ${4 * g.pixels}; r++)
+                        RG_UNROLL
+                        for (int v = 0; v < ${g.cols}; v++) acc1[r][v] = rg_fma(a[r][j], b[v], acc1[r][v]);
+                }
+% end
             }
         }
     }
 }
 
 /* All of its taps and channels, a group of each at a time; the next one is brought while one is multiplied. */
-RG_DEVICE void add${i}(${L.cu_params(k, L.cu_stage_args(k, i))}, int nb, int rh, int rw, int tile_h, int tile_w, int k0, float *shared, float (*acc)[${g.cols}]) {
+RG_DEVICE void add${i}(${L.cu_params(k, L.cu_stage_args(k, i, ride))}, int nb, int rh, int rw, int tile_h, int tile_w, int k0, float *shared, ${sums}) {
     const int h_base = ${L.cu_sum(L.times("tile_h", g.ph * h.in_step), L.cu_by_residue(g.axis_h, i, "in0", "rh"))};
     const int w_base = ${L.cu_sum(L.times("tile_w", g.pw * v.in_step), L.cu_by_residue(g.axis_w, i, "in0", "rw"))};
     ${L.cu_tap_range(h, g.ph, "h_base", L.cu_by_residue(g.axis_h, i, "n", "rh"), "first_h", "last_h")}
@@ -106,12 +93,15 @@ RG_DEVICE void add${i}(${L.cu_params(k, L.cu_stage_args(k, i))}, int nb, int rh,
             stage_x${i}(${L.cu_args(k, L.cu_root_args(site))}, nb, ${L.cu_group_base(h, "h_base", "h", s.gh)}, ${L.cu_group_base(v, "w_base", "w", s.gw)}, c0, to);
             stage_w${i}(a${s.contr.w_arg}, ${L.cu_sum(L.times("h", h.tap_step), L.cu_by_residue(g.axis_h, i, "r0", "rh"))}, ${L.cu_sum(L.times("w", v.tap_step), L.cu_by_residue(g.axis_w, i, "r0", "rw"))},
                      rg_min_int(${s.gh}, last_h - h), rg_min_int(${s.gw}, last_w - w), c0, k0, to + ${s.x_floats});
+% if ride then
+            if (h <= ${ride.rides.h} && ${ride.rides.h} < h + ${s.gh} && w <= ${ride.rides.w} && ${ride.rides.w} < w + ${s.gw}) stage_w1(a${ride.contr.w_arg}, 0, 0, 1, 1, c0, k0, to + ${s.x_floats + s.w_floats});
+% end
         }
         rg_cp_async_commit();
         if (step >= 0) {
             const float *const from = shared + step % 2 * ${g.buffer};
             multiply${i}(from, from + ${s.x_floats}, h_base${L.cu_tap_step(h, "now_h")}, w_base${L.cu_tap_step(v, "now_w")},
-                      rg_min_int(${s.gh}, last_h - now_h), rg_min_int(${s.gw}, last_w - now_w), acc);
+                      rg_min_int(${s.gh}, last_h - now_h), rg_min_int(${s.gw}, last_w - now_w), ${ride and string.format("%d - now_h, %d - now_w, ", ride.rides.h, ride.rides.w) or ""}${L.cu_into(s, tostring)});
         }
     }
     rg_barrier();

@@ -63,6 +63,38 @@ function L.cu_by_residue(axis, i, field, name)
     return text
 end
 
+-- Sums that a block keeps of each output: 1, or 2 where a contraction rides.
+function L.cu_results(k)
+    local results = 1
+    for i = 0, k.contr_count - 1 do results = math.max(results, (k.contr[i].acc or 0) + 1) end
+    return results
+end
+
+-- The tap of contraction 0 whose input along an axis is that of contraction i's only tap; nil: there is none.
+local function shared_tap(axis, i)
+    local main, one = axis[0], axis[i]
+    if axis.period > 1 or one.most ~= 1 or main.in_step ~= one.in_step or main.tap_in < 0 then return nil end
+    for tap = 0, main.most - 1 do
+        if main[0].in0 + tap * main.tap_in == one[0].in0 then return tap end
+    end
+    return nil
+end
+
+-- Where contraction 1 has a sum of its own and one tap that reads what tap (h, w) of contraction 0 reads: {h, w}. It needs no stage of its
+-- own then, but its weights in that of contraction 0: it is the rider of that stage.
+function L.cu_rides(k, i, axis_h, axis_w)
+    local contr, main = k.contr[i], k.contr[0]
+    if i ~= 1 or not contr.acc or contr.site ~= main.site or k.arg[contr.w_arg].turned ~= k.arg[main.w_arg].turned then return nil end
+    local h, w = shared_tap(axis_h, i), shared_tap(axis_w, i)
+    return h and w and {h = h, w = w}
+end
+
+-- C text of the sums to which stage s and its rider add; `one` makes a parameter or an argument of a name.
+function L.cu_into(s, one)
+    local function name(acc) return one(acc and "acc" .. acc or "acc") end
+    return name(s.contr.acc) .. (s.rider and ", " .. name(s.rider.contr.acc) or "")
+end
+
 -- ---- limits of the architectures ----
 
 -- Shared memory a block may ask for, and that of a multiprocessor, in bytes.
@@ -141,6 +173,7 @@ local function stage(k, g, i)
     s.slots_h, s.slots_w = L.cu_slots(s.h, g.ph, s.gh), L.cu_slots(s.v, g.pw, s.gw)
     s.chunks = L.ceil_div(s.site.c, g.cc)
     s.x_floats, s.w_floats = s.slots_h * s.slots_w * 16 * g.cc, s.gh * s.gw * g.cc * g.kt
+    s.rides = L.cu_rides(k, i, g.axis_h, g.axis_w)
     return s
 end
 
@@ -157,15 +190,17 @@ function L.cu_conv(k, p)
     g.tiles_w = L.ceil_div(L.ceil_div(g.out.w, g.axis_w.period), g.pw)
     g.tiles = g.axis_h.period * g.axis_w.period * g.tiles_h * g.tiles_w
     local buffer, tail = 0, L.cu_reduce_floats(g.out, g.wp * 4, g.kt)
-    g.stage = {}
+    g.stage, g.results = {}, L.cu_results(k)
     for i = 0, k.contr_count - 1 do
-        g.stage[i] = stage(k, g, i)
-        buffer = math.max(buffer, g.stage[i].x_floats + g.stage[i].w_floats)
+        local s = stage(k, g, i)
+        g.stage[i] = s
+        if s.rides then g.stage[0].rider = s end
+        buffer = math.max(buffer, s.x_floats + s.w_floats, s.rides and g.stage[0].x_floats + g.stage[0].w_floats + s.w_floats or 0)
     end
     for s = 0, k.site_count - 2 do tail = math.max(tail, L.cu_own_floats(k, k.site[s], g.threads)) end
     g.buffer = buffer
     g.shared = 4 * math.max(2 * buffer, tail)
-    g.registers = registers[g.pixels][g.cols]
+    g.registers = registers[g.pixels][g.cols] + (g.results - 1) * (4 * g.pixels * g.cols + 8)
     g.resident = L.cu_resident(g.threads, g.registers, g.shared)
     return g
 end
@@ -179,10 +214,10 @@ local function issue_of(k, g)
         local live_w = L.live_taps(s.contr.gw, s.contr.s, out.w, s.v.extent) / (g.axis_w.period * g.tiles_w * g.pw)
         local products = live_h * live_w * s.chunks * g.cc * g.pixels * 4 * g.cols * g.warps * 1.15
         local groups = L.ceil_div(s.h.most, s.gh) * L.ceil_div(s.v.most, s.gw)
-        local x_items, w_items = s.x_floats / 128, s.w_floats / 128
+        local x_items, w_items = s.rides and 0 or s.x_floats / 128, s.w_floats / 128
         local x_issue = s.plain and 14 or 20 + L.cu_site_issue(s.site)
         local w_issue = t.dgrad and 24 or 12 -- turned ones are not copied asynchronously
-        per_block = per_block + products + groups * s.chunks * (x_items * x_issue + w_items * w_issue + g.warps * 40)
+        per_block = per_block + products + groups * s.chunks * (x_items * x_issue + w_items * w_issue + (s.rides and 0 or g.warps * 40))
     end
     return per_block + g.warps * (g.pixels * g.cols * (10 + L.cu_site_issue(out)) + 200)
 end
@@ -248,10 +283,11 @@ end
 
 -- ---- text ----
 
--- What contraction i reads, as a set of indices.
-function L.cu_stage_args(k, i)
+-- What contraction i and its rider (nil: none) read, as a set of indices.
+function L.cu_stage_args(k, i, rider)
     local used = L.cu_root_args(k.site[k.contr[i].site])
     used[k.contr[i].w_arg] = true
+    if rider then used[rider.contr.w_arg] = true end
     return used
 end
 

@@ -75,7 +75,7 @@ end
 
 -- What does not depend on a tile's parameters.
 local function frame(k)
-    local f = {out = k.site[k.site_count - 1], axis_h = L.cu_axis(k, "h"), axis_w = L.cu_axis(k, "w"), format = L.mma_storage(k), stage = {}}
+    local f = {out = k.site[k.site_count - 1], results = L.cu_results(k), axis_h = L.cu_axis(k, "h"), axis_w = L.cu_axis(k, "w"), format = L.mma_storage(k), stage = {}}
     f.ahead, f.raw, f.plain = 0, {}, {}
     for i = 0, k.contr_count - 1 do
         f.raw[i], f.plain[i] = brought(k, k.site[k.contr[i].site], f.format)
@@ -98,6 +98,7 @@ local function stage(g, k, i)
     s.chunks = L.ceil_div(s.site.c, g.cc)
     s.x_size, s.w_size = s.slots_h * s.slots_w * 16 * g.cc, s.gh * s.gw * g.cc * g.kt
     s.operands = s.x_size * math.max(1, #s.raw)
+    s.rides = L.cu_rides(k, i, g.axis_h, g.axis_w)
     return s
 end
 
@@ -130,7 +131,7 @@ local function own_passes(k, g)
     local list, done = {}, {}
     for i = 0, k.contr_count - 1 do
         local s = g.stage[i]
-        s.stored = done[s.index] and {} or stored(k, g, s)
+        s.stored = (done[s.index] or s.rides) and {} or stored(k, g, s)
         if #s.stored > 0 then done[s.index] = true end
     end
     for s = 0, k.site_count - 2 do
@@ -139,15 +140,15 @@ local function own_passes(k, g)
     return list
 end
 
--- Registers that a thread needs: sums, the weights of those rows of taps that a row of slots meets, the rest.
+-- Registers that a thread needs: sums, the weights of those rows of taps that a row of slots meets, a rider's, the rest.
 local function registers(g)
-    local weights = 0
+    local weights, rider = 0, g.stage[0].rider and 2 * math.max(2, g.nk) or 0
     for i = 0, #g.stage do
         local s = g.stage[i]
         local rows = math.min(s.gh, (g.wy - 1) * s.step_h // s.tap_h + 1)
         weights = math.max(weights, rows * s.gw * math.max(2, g.nk) * 2)
     end
-    return L.round_up(g.pixels * g.nk * 4 + weights + 76, 8)
+    return L.round_up(g.pixels * g.nk * 4 * g.results + weights + rider + 76, 8)
 end
 
 local names = {"ph", "pw", "wy", "wx", "nk", "wk", "wc", "cc", "gh", "gw", "stages"}
@@ -166,14 +167,16 @@ local function numbers(k, f, p)
     g.tiles = g.axis_h.period * g.axis_w.period * g.tiles_h * g.tiles_w
     g.buffer = 0
     for i = 0, k.contr_count - 1 do
-        g.stage[i] = stage(g, k, i)
-        g.buffer = math.max(g.buffer, g.stage[i].operands + g.stage[i].w_size)
+        local s = stage(g, k, i)
+        g.stage[i] = s
+        if s.rides then g.stage[0].rider = s end
+        g.buffer = math.max(g.buffer, s.operands + s.w_size, s.rides and g.stage[0].operands + g.stage[0].w_size + s.w_size or 0)
     end
     -- The epilogue: a warp's rows of one pixel, padded so that stores meet banks twice at most; rows of threads that reduce.
     g.pitch = g.nk * 8 + (g.nk % 2 == 0 and 8 or 0)
     g.rows = g.wp * 16 * g.wc // g.nk
     g.sums = g.group * g.wc * 16 * g.pitch
-    local tail = g.sums + L.cu_reduce_floats(g.out, g.rows, g.kt)
+    local tail = g.sums * g.results + L.cu_reduce_floats(g.out, g.rows, g.kt)
     g.own = own_passes(k, g)
     for _, s in ipairs(g.own) do tail = math.max(tail, L.cu_own_floats(k, k.site[s], g.threads)) end
     g.shared = math.max(g.stages * g.buffer * g.format.bytes, 4 * tail)
@@ -197,8 +200,9 @@ local function chunk_issue(s, F)
     return s.plain and copies or copies + (F.vector // 4) * (L.cu_site_issue(s.site) + 6) + 16
 end
 
--- Products, what they read from shared memory, and all instructions, of contraction i.
-local function stage_cycles(g, s)
+-- Products, what they read from shared memory, all instructions, and bytes brought, of a contraction; of one that rides beside those of
+-- its host.
+local function stage_work(g, s)
     local out, F = g.out, g.format
     local taps_h = L.live_taps(s.contr.gh, s.contr.r, out.h, s.h.extent) / (g.axis_h.period * g.tiles_h * g.ph)
     local taps_w = L.live_taps(s.contr.gw, s.contr.s, out.w, s.v.extent) / (g.axis_w.period * g.tiles_w * g.pw)
@@ -208,24 +212,35 @@ local function stage_cycles(g, s)
     local taps = taps_h * taps_w / groups
     local share = taps / (s.gh * s.gw)
     local slots = ((g.wy - 1) * s.step_h + (s.gh - 1) * s.tap_h + 1) * ((g.wx - 1) * s.step_w + (s.gw - 1) * s.tap_w + 1)
-    local a = slots * math.sqrt(share) * groups * steps * g.group
+    local a = s.rides and 0 or slots * math.sqrt(share) * groups * steps * g.group
     local b = taps * g.nk / 2 * groups * steps * g.group * ((F.bytes == 4 and not s.w.turned) and 4 or 1)
-    local x_warps, w_warps = s.x_size / F.vector / 32, s.w_size * share / F.vector / 32
+    local x_warps, w_warps = s.rides and 0 or s.x_size / F.vector / 32, s.w_size * share / F.vector / 32
     local brought = groups * s.chunks * (x_warps * chunk_issue(s, F) + w_warps * 14)
-    local issue = mmas * (t.arch < 80 and 2 or 1) + a * 2 + b + brought + groups * s.chunks * g.threads // 32 * 60
+    local issue = mmas * (t.arch < 80 and 2 or 1) + a * 2 + b + brought + (s.rides and 0 or groups * s.chunks * g.threads // 32 * 60)
     local loads = (a + b) * 4 + groups * s.chunks * (x_warps * (s.plain and 4 or 12 * #s.raw) + w_warps * 4)
+    local bytes = groups * s.chunks * ((s.rides and 0 or s.operands) + s.w_size * share) * F.bytes
+    return mmas, loads, issue, bytes, groups * s.chunks
+end
+
+local function stage_cycles(g, s)
+    local mmas, loads, issue, bytes, stages = stage_work(g, s)
+    if s.rider then
+        local m, l, i, more = stage_work(g, s.rider)
+        mmas, loads, issue, bytes = mmas + m, loads + l, issue + i, bytes + more
+    end
     -- The largest of these sets the time where the others fit beside it: they do the less the larger they are.
     local cycles = ((mmas * 1.5) ^ 3 + loads ^ 3 + (issue / 4) ^ 3) ^ (1 / 3)
-    return cycles + groups * s.chunks * 120, groups * s.chunks * (s.operands + s.w_size * share) * F.bytes
+    return cycles + stages * 120, bytes
 end
 
 local function block_cycles(k, g)
     local cycles, bytes = 0, 0
     for i = 0, k.contr_count - 1 do
-        local more, brought = stage_cycles(g, g.stage[i])
+        local more, brought = 0, 0
+        if not g.stage[i].rides then more, brought = stage_cycles(g, g.stage[i]) end
         cycles, bytes = cycles + more, bytes + brought
     end
-    local items = g.ph * g.pw * 16 * g.kt / 128
+    local items = g.ph * g.pw * 16 * g.kt / 128 * g.results
     for _, s in ipairs(g.own) do
         local site = k.site[s]
         cycles = cycles + site.h * site.w * 16 * site.c / 4 / g.tiles / g.threads * (400 + L.cu_site_issue(site))
@@ -336,6 +351,7 @@ end
 function L.mma_stage_args(k, s)
     local used = L.mma_apply_args(s)
     used[s.contr.w_arg] = true
+    if s.rider then used[s.rider.contr.w_arg] = true end
     return used
 end
 
@@ -371,6 +387,22 @@ function L.mma_filter_tap(a, first, tap, count)
     if a.most <= 1 then return first end
     if a.tap_in > 0 then return L.cu_sum(first, L.times(tap, a.tap_step)) end
     return L.cu_sum(first, L.times("(" .. count .. " - 1 - " .. tap .. ")", a.tap_step))
+end
+
+-- C lines that load a thread's four sums of image n as `name`: those of all groups of warps, `offset` floats from the first ones.
+function L.mma_sum(g, name, offset)
+    local lines, all = {}, ""
+    for other = 0, g.wc - 1 do
+        local one = other == 0 and name or name .. other
+        lines[#lines + 1] = string.format("float %s[4];", one)
+        lines[#lines + 1] = string.format("rg_load4(%s, %s);", one, L.plus("sums + n * " .. g.pitch, offset + other * g.group * 16 * g.pitch))
+        all = all .. (other == 0 and "" or " + ") .. one .. "[j]"
+    end
+    if g.wc > 1 then
+        lines[#lines + 1] = "RG_UNROLL"
+        lines[#lines + 1] = string.format("for (int j = 0; j < 4; j++) %s[j] = %s;", name, all)
+    end
+    return lines
 end
 
 -- C lines that work a prologue in place for 4 channels each from c on: before the loop over slots, within it. The first group of names
@@ -426,14 +458,16 @@ function L.mma_channels(k, site, count)
     return lines
 end
 
--- C lines that multiply a stage: by the taps that it has, and whether all of the warp's slots lie in the image.
-function L.mma_multiply(g, s, i, taps)
+-- C lines that multiply a stage: by the taps that it has, and whether all of the warp's slots lie in the image. rides: ", true" where the
+-- rider's tap is among them; "" where none can ride.
+local function multiply(k, g, s, i, taps, rides)
     local lines, choice = {}, #s.tap_shapes > 1
     for _, shape in ipairs(s.tap_shapes) do
         local high = ((g.wy - 1) * s.step_h + (shape.rows - 1) * s.tap_h) * s.h.step
         local wide = ((g.wx - 1) * s.step_w + (shape.columns - 1) * s.tap_w) * s.v.step
         local function call(border)
-            return string.format("multiply%d<%d, %d, %s>(x_now, x_now + %d, x_at, w_at, h0, w0, acc);", i, shape.rows, shape.columns, border, s.operands)
+            return string.format("multiply%d<%d, %d, %s%s>(x_now, x_now + %d, x_at, w_at, h0, w0, %s);", i, shape.rows, shape.columns, border,
+                                 rides, s.operands, L.cu_into(s, tostring))
         end
         local body = {call("true")}
         if high < s.h.extent and wide < s.v.extent then
@@ -447,5 +481,24 @@ function L.mma_multiply(g, s, i, taps)
         end
         L.append(lines, body)
     end
+    return lines
+end
+
+-- The group of taps that has the rider's: its first tap, and the rider's place in it.
+function L.mma_ride(s)
+    local h, w = s.rider.rides.h, s.rider.rides.w
+    return {h = h - h % s.gh, w = w - w % s.gw, y = h % s.gh, z = w % s.gw}
+end
+
+-- The same, for the stages that have the rider's tap and for those that have not.
+function L.mma_multiply(k, g, s, i, taps)
+    if not s.rider then return multiply(k, g, s, i, taps, "") end
+    if s.whole then return multiply(k, g, s, i, taps, ", true") end
+    local ride = L.mma_ride(s)
+    local lines = {string.format("if (%s == %d && %s == %d) {", taps.h, ride.h, taps.w, ride.w)}
+    L.append(lines, L.indent(multiply(k, g, s, i, taps, ", true")))
+    lines[#lines + 1] = "} else {"
+    L.append(lines, L.indent(multiply(k, g, s, i, taps, ", false")))
+    lines[#lines + 1] = "}"
     return lines
 end

@@ -1,5 +1,7 @@
 % -- p.i: number of a contraction; p.g: L.mma_conv's numbers. Products of a stage, and the way through all of them.
 % local i, g, s, F = p.i, p.g, p.g.stage[p.i], p.g.format
+% local acc, sums = s.contr.acc and "acc1" or "acc", L.cu_into(s, function(acc) return "float (*" .. acc .. ")[4]" end)
+% local ride = s.rider and L.mma_ride(s)
 % local site, h, v, w, T, V, cc, nk, kt = s.site, s.h, s.v, s.w, F.type, F.vector, p.g.cc, p.g.nk, p.g.kt
 % local words = F.bytes == 4 and not w.turned
 % local places = words and nk or L.ceil_div(nk, 2)
@@ -15,9 +17,9 @@ RG_DEVICE void load_w${i}(unsigned *b, const ${T} *w, const int *w_at) {
 }
 
 /* Products of a stage, rows x columns taps. The warp's first slot is (h0, w0) of the input; a slot of x serves all taps and pixels that
- * meet it. border: some of the slots may lie outside, they count nothing. */
-template <int rows, int columns, bool border>
-RG_DEVICE void multiply${i}(const ${T} *x, const ${T} *w, int x_at, const int *w_at, int h0, int w0, float (*acc)[4]) {
+ * meet it. border: some of the slots may lie outside, they count nothing.${ride and string.format(" rides: tap (%d, %d) meets the rider's weights too.", ride.y, ride.z) or ""} */
+template <int rows, int columns, bool border${ride and ", bool rides" or ""}>
+RG_DEVICE void multiply${i}(const ${T} *x, const ${T} *w, int x_at, const int *w_at, int h0, int w0, ${sums}) {
     const int slots_h = ${L.cu_sum(tostring((g.wy - 1) * s.step_h + 1), L.times("(rows - 1)", s.tap_h))}, slots_w = ${L.cu_sum(tostring((g.wx - 1) * s.step_w + 1), L.times("(columns - 1)", s.tap_w))};
     unsigned inside_h = 0, inside_w = 0; /* bit y, z: that slot lies inside */
     RG_UNROLL
@@ -31,6 +33,10 @@ RG_DEVICE void multiply${i}(const ${T} *x, const ${T} *w, int x_at, const int *w
         int at[${places}];
         RG_UNROLL
         for (int j = 0; j < ${places}; j++) at[j] = ${w.turned and "w_at[j] ^ c" or "w_at[j] + c * " .. kt};
+% if ride then
+        unsigned b1[${2 * nk}];
+        if (rides) load_w${i}(b1, w + ${s.w_size}, at);
+% end
         RG_UNROLL
         for (int y = 0; y < slots_h; y++) {
             RG_UNROLL
@@ -52,8 +58,15 @@ RG_DEVICE void multiply${i}(const ${T} *x, const ${T} *w, int x_at, const int *w
                     loaded = true;
                     RG_UNROLL
                     for (int j = 0; j < ${nk}; j++) {
-                        ${L.mma_products(k.contr[i].format, "acc[o * " .. nk .. " + j]", "a", "(b[" .. L.over("tap_y", s.tap_h) .. "][" .. L.over("tap_z", s.tap_w) .. "] + 2 * j)")}
+                        ${L.mma_products(k.contr[i].format, acc .. "[o * " .. nk .. " + j]", "a", "(b[" .. L.over("tap_y", s.tap_h) .. "][" .. L.over("tap_z", s.tap_w) .. "] + 2 * j)")}
                     }
+% if ride then
+                    if (!rides || ${L.over("tap_y", s.tap_h)} != ${ride.y} || ${L.over("tap_z", s.tap_w)} != ${ride.z}) continue;
+                    RG_UNROLL
+                    for (int j = 0; j < ${nk}; j++) {
+                        ${L.mma_products(k.contr[i].format, "acc1[o * " .. nk .. " + j]", "a", "(b1 + 2 * j)")}
+                    }
+% end
                 }
             }
         }
@@ -61,7 +74,7 @@ RG_DEVICE void multiply${i}(const ${T} *x, const ${T} *w, int x_at, const int *w
 }
 
 /* All of its taps and channels, a stage at a time. */
-RG_DEVICE void add${i}(${L.cu_params(k, L.mma_stage_args(k, s))}, int nb, int rh, int rw, int tile_h, int tile_w, int k0, float *shared, float (*acc)[4]) {
+RG_DEVICE void add${i}(${L.cu_params(k, L.mma_stage_args(k, s))}, int nb, int rh, int rw, int tile_h, int tile_w, int k0, float *shared, ${sums}) {
     const int warp = rg_tid() / 32, lane = rg_tid() % 32, group = ${L.cu_mod("warp", g.wp)};
     const int y0 = ${L.cu_product(L.over("group", g.wide), g.wy)}, z0 = ${L.cu_product(L.cu_mod("group", g.wide), g.wx)}, k_warp = ${L.cu_product(L.cu_mod(L.over("warp", g.wp), g.wk), 8 * nk)};
     const int h_base = ${L.cu_sum(L.times("tile_h", g.ph * h.in_step), L.cu_by_residue(g.axis_h, i, "in0", "rh"))}, n_h = ${L.cu_by_residue(g.axis_h, i, "n", "rh")};
@@ -121,6 +134,9 @@ RG_DEVICE void add${i}(${L.cu_params(k, L.mma_stage_args(k, s))}, int nb, int rh
             bring_x${i}(${L.cu_args(k, L.cu_root_args(site))}, nb, ${taps.first_h}, ${taps.first_w}, c0, to);
 %             end
             bring_w${i}(a${s.contr.w_arg}, ${L.cu_sum(L.cu_product(taps.h, h.tap_step), L.cu_by_residue(g.axis_h, i, "r0", "rh"))}, ${L.cu_sum(L.cu_product(taps.w, v.tap_step), L.cu_by_residue(g.axis_w, i, "r0", "rw"))}, ${taps.rows}, ${taps.columns}, c0, k0, to + ${s.operands});
+%             if ride then
+            ${s.whole and "" or string.format("if (%s == %d && %s == %d) ", taps.h, ride.h, taps.w, ride.w)}bring_w1(a${s.rider.contr.w_arg}, 0, 0, 1, 1, c0, k0, to + ${s.operands + s.w_size});
+%             end
 %         else
             apply${i}(${L.cu_args(k, L.mma_apply_args(s))}, nb, ${taps.first_h}, ${taps.first_w}, c0, ${#s.stored > 0 and "own_h, own_w, end_h, end_w, " or ""}to);
 %         end
@@ -133,7 +149,7 @@ RG_DEVICE void add${i}(${L.cu_params(k, L.mma_stage_args(k, s))}, int nb, int rh
             ${L.mma_group(s, at, suffix)}
             const ${T} *const x_now = ${buffer};
             const int h0 = ${L.cu_sum(taps.first_h, L.times("y0", h.in_step))}, w0 = ${L.cu_sum(taps.first_w, L.times("z0", v.in_step))};
-            ${L.mma_multiply(g, s, i, taps)}
+            ${L.mma_multiply(k, g, s, i, taps)}
         }
 %     end
 % end

@@ -46,7 +46,7 @@ row {
         end
         for i = 0, k.contr_count - 1 do
             local w = k.arg[k.contr[i].w_arg]
-            if w.layout ~= "weight" or w.kb > 2 * t.vector then return false end
+            if w.layout ~= "weight" or w.kb > 2 * t.vector or k.contr[i].acc then return false end
         end
         return true
     end,

@@ -158,6 +158,13 @@ static void add_input(bench *b, const char *label) {
     add_labelled(b, cases, 2, label);
 }
 
+/* Nor these. */
+static void add_riders(bench *b, const char *label) {
+    int32_t count;
+    const rg_case *cases = rg_rider_cases(b->ctx.arena, 16, &count);
+    add_labelled(b, cases, count, label);
+}
+
 /* Cases whose label begins with `label`. */
 static void add_cases(bench *b, const char *label) {
     int32_t count;
@@ -257,6 +264,7 @@ static void test_every_cuda_variant_computes_what_its_description_means(void **s
         if (f == RG_KFORMAT_F32) {
             add_cases(&b[f], label ? label : "");
             add_input(&b[f], label ? label : "");
+            add_riders(&b[f], label ? label : "");
             continue;
         }
         add_format_cases(&b[f], f, label ? label : "");

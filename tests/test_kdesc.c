@@ -161,6 +161,7 @@ static void test_wrong_descriptions_are_refused(void **state) {
         {&desc->contr[0].w_arg, 99},
         {&desc->contr[0].gh.div, 0},
         {&desc->contr[0].r, 9},
+        {&desc->contr[0].acc, 1},
         {&last->c, last->c + 1},
         {&last->h, last->h + 2},
         {&last->out[0].root, 99},
@@ -306,6 +307,72 @@ static void test_transformed_weights_mean_the_same_convolution(void **state) {
                     assert_true(fabs(a[2][at] - b[2][at]) < 1e-11);
                 }
         }
+}
+
+/* The sum over taps and channels of one image's output, in plain loops: argument 0 times weights.
+ */
+static double plain_sum(const rg_kdesc *desc, const rg_kcontr *contr, double *const *arg, int32_t n,
+                        int32_t p, int32_t q, int32_t k) {
+    const rg_karg *x = &desc->arg[0], *w = &desc->arg[contr->w_arg];
+    double sum = 0;
+    for (int32_t r = 0; r < w->r; r++)
+        for (int32_t s = 0; s < w->s; s++) {
+            int32_t h = p * contr->gh.mul + r * contr->gh.tap_mul + contr->gh.off;
+            int32_t v = q * contr->gw.mul + s * contr->gw.tap_mul + contr->gw.off;
+            if (h < 0 || h >= x->h || v < 0 || v >= x->w) continue;
+            for (int32_t c = 0; c < x->c; c++)
+                sum += arg[0][rg_karg_index(x, n, h, v, c)] *
+                       arg[contr->w_arg][rg_karg_weight_index(w, k, r, s, c)];
+        }
+    return sum;
+}
+
+/* Arguments 2 and 4 are the results, 5 what is made of both, 6 and 7 the biases. */
+static void test_a_rider_is_a_sum_of_its_own(void **state) {
+    (void)state;
+    int32_t count;
+    const rg_case *one = rg_rider_cases(ctx.arena, 16, &count) + 1; /* a plain operand */
+    const rg_kdesc *desc = &one->desc;
+    double **arg = numbers(desc, 1);
+    rg_ctrl ctrl = control(one->live);
+    interpret(desc, &ctrl, arg);
+    const rg_karg *y = &desc->arg[2];
+    int32_t n = one->live - 1;
+    for (int32_t p = 0; p < y->h * y->w; p++)
+        for (int32_t k = 0; k < y->c; k++) {
+            int64_t at = rg_karg_index(y, n, p / y->w, p % y->w, k);
+            double a = plain_sum(desc, &desc->contr[0], arg, n, p / y->w, p % y->w, k);
+            double b = plain_sum(desc, &desc->contr[1], arg, n, p / y->w, p % y->w, k);
+            assert_true(fabs(fmax(a + arg[6][k], 0) - arg[2][at]) < 1e-12);
+            assert_true(fabs(b + arg[7][k] - arg[4][at]) < 1e-12);
+            assert_true(fabs(fmax(a * (b + arg[7][k]), 0) - arg[5][at]) < 1e-12);
+        }
+}
+
+/* Both sums' products are counted, their operand's bytes once; the text says which sum it is. */
+static void test_a_rider_is_described_whole(void **state) {
+    (void)state;
+    int32_t count;
+    rg_case *cases = rg_rider_cases(ctx.arena, 16, &count);
+    rg_kdesc *desc = &cases[0].desc, apart[2] = {*desc, *desc};
+    rg_text text = {0};
+    assert_int_equal(rg_kdesc_check(&ctx, desc), RG_OK);
+    assert_int_equal(rg_kdesc_sums(desc), 2);
+    apart[0].contr_count = apart[1].contr_count = 1;
+    apart[1].contr++;
+    assert_true(rg_kdesc_flop(desc, true) ==
+                rg_kdesc_flop(&apart[0], true) + rg_kdesc_flop(&apart[1], true));
+    assert_int_equal(rg_kdesc_sums(&apart[0]), 1);
+    rg_kdesc_print(&text, desc, false);
+    assert_non_null(strstr(text.data, "[1] = {site = 0, w_arg = 3, r = 1, s = 1, acc = 1, gh"));
+    rg_text_free(&text);
+    desc->contr[1].acc = 2;
+    assert_int_equal(rg_kdesc_check(&ctx, desc), RG_E_INTERNAL);
+    desc->contr[1].acc = 0; /* then nothing makes the sum that the epilogue reads */
+    assert_int_equal(rg_kdesc_check(&ctx, desc), RG_E_INTERNAL);
+    desc->contr[1].acc = 1;
+    desc->contr[1].site = 1; /* the epilogue */
+    assert_int_equal(rg_kdesc_check(&ctx, desc), RG_E_INTERNAL);
 }
 
 static rg_case *find_case(const char *label) {
@@ -521,6 +588,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_gradients_are_adjoint_to_1e_12, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_transformed_weights_mean_the_same_convolution, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(test_a_rider_is_a_sum_of_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_rider_is_described_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_maximum_takes_the_first_of_equals_and_nan_wins, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_reductions_select_live_images, set_up, tear_down),

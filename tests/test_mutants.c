@@ -128,6 +128,8 @@ static void add_format(bench *b, rg_kformat format) {
     rg_case input;
     if (plain) assert_true(rg_case_input(b->ctx.arena, VECTOR, 8, 7, 19, 24, &input));
     if (plain) add_cases(b, &input, 1, false, 1);
+    const rg_case *riders = rg_rider_cases(b->ctx.arena, VECTOR, &count);
+    if (plain) add_cases(b, riders, count, false, 1);
     rg_tpl_close(b->tpl);
 }
 
@@ -353,8 +355,8 @@ static void test_every_broken_kernel_is_caught(void **state) {
     bench_open(&b);
     for (rg_kformat f = RG_KFORMAT_F32; f <= RG_KFORMAT_F16; f++) add_format(&b, f);
     dump(&b);
-    const mutant *const list[] = {mutants_conv, mutants_wgrad, mutants_rest,
-                                  mutants_mma,  mutants_tail,  mutants_instances};
+    const mutant *const list[] = {mutants_conv, mutants_wgrad,     mutants_rest, mutants_mma,
+                                  mutants_tail, mutants_instances, mutants_rider};
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) add_mutants(&b, list[i]);
     build(&b);
     run_all(&b);

@@ -97,7 +97,11 @@ static void add_anchor(rg_text *text, const rg_kdesc *desc) {
     else
         return;
     for (int32_t i = 0; i < desc->contr_count; i++) {
-        if (i) rg_text_add(text, "\n *     + ");
+        if (desc->contr[i].acc > (i ? desc->contr[i - 1].acc : 0))
+            rg_text_add(text, "\n *   acc%d[n, p, q, k] = sum over r, s, c of ",
+                        desc->contr[i].acc);
+        else if (i)
+            rg_text_add(text, "\n *     + ");
         add_product(text, &desc->contr[i], desc->kind == RG_K_WGRAD);
     }
     rg_text_add(text, "\n");

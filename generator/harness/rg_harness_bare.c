@@ -95,7 +95,7 @@ rg_status rg_harness_bare(rg_ctx *ctx, const rg_kdesc *desc, int32_t contr, rg_h
     bare->arg[0].type = rg_kformat_type(one->format);
     if (wgrad) bare->arg[1].type = bare->arg[0].type;
     bare->contr[0] = *one;
-    bare->contr[0].site = 0;
+    bare->contr[0].site = bare->contr[0].acc = 0;
     bare->contr[0].w_arg = wgrad ? 2 : 1;
     RG_TRY(plain_site(ctx, in, RG_EXPR_ARG, 0, -1, &bare->site[0]));
     if (wgrad) return plain_site(ctx, out, RG_EXPR_ARG, 1, -1, &bare->site[1]);

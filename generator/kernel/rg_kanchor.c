@@ -162,19 +162,19 @@ static rg_status conv_one(rg_kinterp *in, const rg_kcontr *contr, const rg_kval 
         for (int32_t p = 0; p < out->h; p++)
             for (int32_t q = 0; q < out->w; q++)
                 conv_pixel(in, contr, x, w, unit, n, p, q,
-                           in->acc[0] + (((int64_t)n * out->h + p) * out->w + q) * out->c);
+                           in->acc[contr->acc] + (((int64_t)n * out->h + p) * out->w + q) * out->c);
     return RG_OK;
 }
 
 rg_status rg_kinterp_conv(rg_kinterp *in, rg_kval *const *operand) {
-    double terms = 0;
+    double terms[2] = {0, 0};
     for (int32_t i = 0; i < in->desc->contr_count; i++) {
         const rg_kcontr *contr = &in->desc->contr[i];
-        terms += (double)contr->r * contr->s * in->desc->site[contr->site].c;
+        terms[contr->acc] += (double)contr->r * contr->s * in->desc->site[contr->site].c;
     }
     for (int32_t i = 0; i < in->desc->contr_count; i++) {
         const rg_kcontr *contr = &in->desc->contr[i];
-        RG_TRY(conv_one(in, contr, operand[contr->site], terms));
+        RG_TRY(conv_one(in, contr, operand[contr->site], terms[contr->acc]));
     }
     return RG_OK;
 }

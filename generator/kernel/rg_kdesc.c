@@ -142,6 +142,7 @@ static void print_geom(rg_text *text, const char *name, const rg_kgeom *geom) {
 static void print_contr(rg_text *text, int32_t index, const rg_kcontr *contr) {
     rg_text_add(text, "    [%d] = {site = %d, w_arg = %d, r = %d, s = %d", index, contr->site,
                 contr->w_arg, contr->r, contr->s);
+    if (contr->acc) rg_text_add(text, ", acc = %d", contr->acc);
     if (contr->format != RG_KFORMAT_F32)
         rg_text_add(text, ", format = \"%s\"", format_name[contr->format]);
     print_geom(text, "gh", &contr->gh);
@@ -213,6 +214,13 @@ void rg_kdesc_print(rg_text *text, const rg_kdesc *desc, bool with_variant) {
 }
 
 /* ---- sizes and counts ---- */
+
+int32_t rg_kdesc_sums(const rg_kdesc *desc) {
+    int32_t sums = 1;
+    for (int32_t i = 0; i < desc->contr_count; i++)
+        if (desc->contr[i].acc >= sums) sums = desc->contr[i].acc + 1;
+    return sums;
+}
 
 static int64_t weight_elements(const rg_karg *arg, int64_t taps) {
     int32_t rows = arg->turned ? arg->k : arg->c;

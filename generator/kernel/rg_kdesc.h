@@ -9,8 +9,9 @@
  * space, and outputs that store its nodes or reduce them. By kind:
  *
  * - CONV has an anchor: sum over contractions of taps . weights (fprop and dgrad alike). Sites: one
- *   prologue per contraction (space: its operand; node `root` is the operand; may also STORE: the
- *   value is kept for other kernels), then one epilogue (space: the output; leaf ACC 0 is the sum).
+ *   prologue per operand (space: the operand; node `root` is its value; may also STORE: the value
+ *   is kept for other kernels), then one epilogue (space: the output; leaf ACC i is the sum of the
+ *   contractions with acc i). A contraction with a sum of its own rides with those before it.
  * - WGRAD has an anchor: dw[k][r][s][c] = sum x[..]*dy[..]. Sites: prologue of x, prologue of dy.
  *   The result goes to argument `w_arg`: complete (WEIGHT), or one part per image block (PARTW) if
  *   the variant splits.
@@ -145,7 +146,8 @@ typedef struct rg_ksite {
 
 /* One contraction or window: operand (site) x taps. */
 typedef struct rg_kcontr {
-    int32_t site;      /* index of the prologue's site */
+    int32_t site; /* index of the prologue's site; CONV: an earlier contraction's, or the next */
+    int32_t acc;  /* CONV: the sum that it adds to: 0, then 1; else 0 */
     rg_kformat format; /* operands: the prologue's root is rounded by its own nodes; weights are
                           rounded where they are read (those of a 16-bit copy are already) */
     int32_t w_arg;     /* CONV: WEIGHT or WINO argument; WGRAD: the result; WINDOW: -1 */
@@ -256,8 +258,8 @@ typedef struct rg_kdesc {
     int32_t arg_count; /* of all instances */
     rg_karg *arg;
     int32_t site_count;
-    rg_ksite *site; /* CONV: prologues of contraction 0.., then the epilogue, last. WGRAD: x, dy.
-                       WINDOW: prologue, epilogue. */
+    rg_ksite *site; /* CONV: prologues in the order of contractions, then the epilogue, last.
+                       WGRAD: x, dy. WINDOW: prologue, epilogue. */
     int32_t contr_count;
     rg_kcontr *contr;
     rg_kwindow window; /* WINDOW */
@@ -299,6 +301,9 @@ rg_status rg_kdesc_add_tail(rg_ctx *ctx, rg_kdesc *desc, const rg_kdesc *vec,
 /* Appends the counters, once `desc` has all its tails and its variant. A kernel with dynamic shared
  * memory gives three floats a thread of it to its tails. */
 rg_status rg_kdesc_add_counter(rg_ctx *ctx, rg_kdesc *desc) RG_CHECKED;
+
+/* Sums that a CONV keeps: 1, or 2 where a contraction rides. */
+int32_t rg_kdesc_sums(const rg_kdesc *desc);
 
 /* Elements of an argument's buffer for `blocks` image blocks, and their bytes. */
 int64_t rg_karg_elements(const rg_karg *arg, int32_t blocks);

@@ -121,6 +121,12 @@ static bool fin_fits(const rg_kdesc *desc, const rg_ksite *site, const rg_kfin *
     return arg->layout == RG_LAYOUT_PARTW && fin->kind == RG_KFIN_SUM && arg->length == site->c;
 }
 
+/* The results of an anchor: sums of contractions, or a maximum and its index. */
+static int32_t results_of(const rg_kdesc *desc) {
+    if (desc->kind == RG_K_CONV) return rg_kdesc_sums(desc);
+    return desc->window == RG_KWINDOW_MAX ? 2 : 1;
+}
+
 static bool leaf_ok(const check *check, const rg_ksite *site, const rg_enode *node) {
     const rg_kdesc *desc = check->desc;
     bool anchored = !check->run && (desc->kind == RG_K_CONV || desc->kind == RG_K_WINDOW);
@@ -131,9 +137,8 @@ static bool leaf_ok(const check *check, const rg_ksite *site, const rg_enode *no
     case RG_EXPR_ARG:
         return arg_fits(check, site, leaf, false) && desc->arg[leaf].read;
     case RG_EXPR_ACC:
-        return anchored && check->site == desc->site_count - 1 &&
-               (leaf == 0 ||
-                (leaf == 1 && desc->kind == RG_K_WINDOW && desc->window == RG_KWINDOW_MAX));
+        return anchored && check->site == desc->site_count - 1 && leaf >= 0 &&
+               leaf < results_of(desc);
     case RG_EXPR_INDEX:
         return leaf >= 0 && leaf < 4;
     case RG_EXPR_CTRL:
@@ -263,7 +268,6 @@ static rg_status check_contr(const check *check, int32_t i) {
     const rg_kdesc *desc = check->desc;
     const rg_kcontr *contr = &desc->contr[i];
     const rg_ksite *out = &desc->site[desc->site_count - 1];
-    REQUIRE(check, contr->site == (desc->kind == RG_K_CONV ? i : 0), "bad site of contraction", i);
     REQUIRE(check, contr->r > 0 && contr->s > 0, "no taps in contraction", i);
     REQUIRE(check, geom_ok(&contr->gh) && geom_ok(&contr->gw), "geometry of contraction", i);
     const rg_ksite *in = &desc->site[contr->site];
@@ -284,12 +288,29 @@ static rg_status check_contr(const check *check, int32_t i) {
     return RG_OK;
 }
 
+/* Prologues of the contractions: each an earlier one's or the next; sums: the one before's or the
+ * next. 0: that is not so. */
+static int32_t operands_of(const rg_kdesc *desc) {
+    int32_t operands = 0, acc = 0;
+    for (int32_t i = 0; i < desc->contr_count; i++) {
+        const rg_kcontr *contr = &desc->contr[i];
+        bool next = contr->acc == 1 && i > 0 && desc->kind == RG_K_CONV;
+        if (contr->site < 0 || contr->site > operands) return 0;
+        if (contr->acc != acc && !next) return 0;
+        operands += contr->site == operands;
+        acc = contr->acc;
+    }
+    return operands;
+}
+
 static rg_status check_anchor(const check *check) {
     const rg_kdesc *desc = check->desc;
     bool conv = desc->kind == RG_K_CONV, wgrad = desc->kind == RG_K_WGRAD;
     int32_t contrs = desc->contr_count;
     REQUIRE(check, contrs > 0 && desc->contr && (conv || contrs == 1), "contractions", contrs);
-    REQUIRE(check, desc->site_count == (conv ? contrs + 1 : 2), "sites", desc->site_count);
+    int32_t operands = operands_of(desc);
+    REQUIRE(check, operands > 0, "operands and sums of contractions", operands);
+    REQUIRE(check, desc->site_count == (conv ? operands + 1 : 2), "sites", desc->site_count);
     REQUIRE(check, roots_ok(desc, wgrad ? 2 : desc->site_count - 1), "roots of sites", 0);
     for (int32_t i = 0; i < contrs; i++) RG_TRY(check_contr(check, i));
     if (desc->kind != RG_K_WINDOW) return RG_OK;

@@ -44,7 +44,7 @@ typedef struct rg_kinterp {
     const rg_ctrl *ctrl;
     double *const *arg;
     double *const *error; /* NULL: no bounds wanted; error[i] may be NULL */
-    rg_kval *acc[2];      /* the anchor's result over the epilogue's space */
+    rg_kval *acc[2];      /* the anchor's results over the epilogue's space */
     rg_kval **row;        /* by ROW leaf: [live][h][w] */
     rg_kval **fin;        /* by FIN leaf: [length] */
     int32_t *fin_length;  /* 1: the same for all */

@@ -109,6 +109,11 @@ void build_contr(build *b, int32_t site, int32_t w_arg, int32_t r, int32_t s, rg
         (rg_kcontr){.site = site, .w_arg = w_arg, .r = r, .s = s, .gh = gh, .gw = gw};
 }
 
+void build_rider(build *b, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh, rg_kgeom gw) {
+    build_contr(b, 0, w_arg, r, s, gh, gw);
+    if (!b->failed) b->desc->contr[b->desc->contr_count - 1].acc = 1;
+}
+
 /* ---- nodes ---- */
 
 static int32_t made(build *b, int32_t node) {

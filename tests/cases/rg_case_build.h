@@ -30,6 +30,8 @@ void build_out(build *b, rg_kout_kind kind, int32_t root, int32_t arg, uint32_t 
 void build_row(build *b, rg_kout_kind kind, int32_t root, int32_t row);
 void build_contr(build *b, int32_t site, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh,
                  rg_kgeom gw);
+/* A contraction with a sum of its own, of the first one's operand. */
+void build_rider(build *b, int32_t w_arg, int32_t r, int32_t s, rg_kgeom gh, rg_kgeom gw);
 
 /* Nodes of the site that was begun last. */
 int32_t ex_arg(build *b, int32_t i);

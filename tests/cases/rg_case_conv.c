@@ -185,3 +185,65 @@ void cases_conv(rg_arena *arena, int32_t vector, rg_case *list, int32_t *count) 
     if (!cases_conv_shapes(arena, vector, rg_conv_shapes, rg_conv_shape_count, live, list, count))
         *count = -1;
 }
+
+/* ---- two of one operand ---- */
+
+/* The shape of a kernel's first contraction, and the filter of the one that rides. */
+typedef struct ride {
+    rg_conv_shape main;
+    int32_t r, s, pad;
+    prologue before;
+    epilogue after; /* of the first sum */
+    int32_t live;
+} ride;
+
+/* The second sum: with a bias, its maxima; and what is made of both. */
+static void add_rider_epilogue(build *b, int32_t z, int32_t both, int32_t c) {
+    int32_t sum = ex2(b, RG_EXPR_ADD, ex_leaf(b, RG_EXPR_ACC, 1), ex_arg(b, build_vec(b, c, READ)));
+    build_out(b, RG_KOUT_STORE, sum, z, 0);
+    build_out(b, RG_KOUT_MAX, sum, build_part(b, c, 1, WRITE), RG_AXES_NHW);
+    if (both < 0) return;
+    int32_t product = ex2(b, RG_EXPR_MUL, ex_leaf(b, RG_EXPR_ACC, 0), sum);
+    build_out(b, RG_KOUT_STORE, ex_relu(b, product), both, 0);
+}
+
+static bool ridden(rg_arena *arena, int32_t vector, const ride *of, rg_case *to) {
+    const rg_conv_shape *s = &of->main;
+    rg_conv_shape other = *s;
+    other.pad = of->pad;
+    int32_t p = out_extent(s->h, s->r, s), q = out_extent(s->w, s->s, s);
+    *to = (rg_case){.label = "fprop with a rider", .live = of->live};
+    build b = build_new(arena, vector, &to->desc, RG_K_CONV, "conv2d_fprop_rider");
+    int32_t x = build_act(&b, s->h, s->w, s->c, READ),
+            w = build_weight(&b, s->k, s->r, s->s, s->c, READ),
+            y = build_act(&b, p, q, s->k, WRITE);
+    int32_t v = build_weight(&b, s->k, of->r, of->s, s->c, READ),
+            z = build_act(&b, p, q, s->k, WRITE);
+    int32_t both = of->after == BIAS ? build_act(&b, p, q, s->k, WRITE) : -1;
+    add_prologue(&b, of->before, x, s->h, s->w, s->c);
+    build_contr(&b, 0, w, s->r, s->s, forward(s), forward(s));
+    build_rider(&b, v, of->r, of->s, forward(&other), forward(&other));
+    add_epilogue(&b, of->after, y, p, q, s->k);
+    add_rider_epilogue(&b, z, both, s->k);
+    return !b.failed;
+}
+
+/* A down-sampling residual's and others: the rider's pixel is a tap of the filter, its first one,
+ * one of the padding's, its only one; or the rider has a filter of its own. */
+rg_case *rg_rider_cases(rg_arena *arena, int32_t vector, int32_t *count) {
+    static const ride rides[] = {
+        {{9, 7, 24, 48, 3, 3, 2, 1, 1}, 1, 1, 0, BNRELU_STORE, MOMENTS, 20},
+        {{5, 6, 20, 10, 3, 3, 1, 1, 1}, 1, 1, 0, PLAIN, BIAS, 11},
+        {{8, 6, 40, 80, 2, 2, 2, 0, 1}, 1, 1, 0, RESIDUAL_STORE, STORE, 16},
+        {{6, 5, 64, 32, 5, 5, 1, 2, 1}, 3, 3, 1, BNRELU, MOMENTS, 17},
+        {{9, 8, 16, 160, 3, 3, 2, 2, 2}, 1, 1, 0, BNRELU, BIAS, 37},
+        {{4, 5, 64, 64, 3, 3, 1, 2, 1}, 1, 1, 1, PLAIN, MOMENTS, 5},
+        {{7, 7, 16, 64, 1, 1, 2, 0, 1}, 1, 1, 0, BNRELU, STORE, 33},
+        {{11, 10, 64, 128, 3, 3, 2, 1, 1}, 1, 1, 0, RESIDUAL_STORE, MOMENTS, 18},
+    };
+    enum { RIDES = sizeof rides / sizeof *rides };
+    rg_case *list = RG_NEW_ARRAY(arena, rg_case, RIDES);
+    for (*count = 0; list && *count < RIDES; ++*count)
+        if (!ridden(arena, vector, &rides[*count], &list[*count])) return NULL;
+    return list;
+}

@@ -46,6 +46,13 @@ static void add_convolutions(list *to) {
     }
 }
 
+static void add_riders(list *to) {
+    int32_t count = 0;
+    const rg_case *from = rg_rider_cases(to->arena, to->vector, &count);
+    to->failed |= !from;
+    for (int32_t i = 0; !to->failed && i < count; i++) add_way(to, &from[i], false, i % 2 == 0);
+}
+
 /* ---- element by element ---- */
 
 static bool is_elementwise(const rg_case *one) {
@@ -148,6 +155,7 @@ rg_case *rg_format_cases(rg_arena *arena, int32_t vector, rg_kformat format, int
     add_convolutions(&to);
     if (format != RG_KFORMAT_TF32) add_elementwise(&to); /* tf32 leaves those as they are */
     add_runs(&to);
+    add_riders(&to);
     *count = to.count;
     return to.failed ? NULL : to.at;
 }

@@ -34,6 +34,10 @@ rg_case *rg_format_cases(rg_arena *arena, int32_t vector, rg_kformat format, int
 bool rg_case_input(rg_arena *arena, int32_t vector, int32_t h, int32_t w, int32_t to_h,
                    int32_t to_w, rg_case *to);
 
+/* Two fprops of one operand in one kernel, each with its own sum; target cuda alone has such
+ * kernels. NULL when memory runs out. Owner: arena. */
+rg_case *rg_rider_cases(rg_arena *arena, int32_t vector, int32_t *count);
+
 /* A plain convolution (NHWC sizes of its fprop) and its two gradients, for the adjoint identities:
  * argument 0 the operand (wgrad: x), 1 the weights (wgrad: dy), 2 the result. */
 typedef struct rg_conv_shape {

@@ -17,6 +17,6 @@ typedef struct mutant {
 
 /* A row without a name ends a list. */
 extern const mutant mutants_conv[], mutants_wgrad[], mutants_rest[], mutants_mma[], mutants_tail[],
-    mutants_instances[];
+    mutants_instances[], mutants_rider[];
 
 #endif
