@@ -10,6 +10,7 @@ typedef struct rg_target {
     const char *name;     /* "cpu" or "cuda" */
     const char *isa;      /* "avx2" or "avx512"; "cuda" */
     int32_t vector;       /* floats in a vector: 8 or 16 (cuda: 16, what channels are padded to) */
+    bool riders;          /* a convolution's kernel may keep two sums: fprops of one operand ride */
     int32_t arch;         /* cuda: 90 for sm_90; else 0 */
     rg_kformat precision; /* of contractions; 16-bit formats also of what is stored */
     int32_t max_blocks;   /* image blocks of a training batch: what costs are computed for */
@@ -40,6 +41,10 @@ rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool
 
 /* RG_E_USAGE where target->only names a variant that no row of the target has. */
 rg_status rg_tpl_check_only(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target) RG_CHECKED;
+
+/* The cost of the cheapest variant in microseconds; INFINITY where none applies. */
+rg_status rg_tpl_cheapest_us(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
+                             double *us) RG_CHECKED;
 
 /* Source text of a description whose variant is set. `symbol` is the function's name. */
 rg_status rg_tpl_render(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, const char *symbol,

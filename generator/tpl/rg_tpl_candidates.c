@@ -1,5 +1,8 @@
 /* The variants that apply to a description: asked in Lua, copied into the context's arena. */
+#include <math.h>
 #include <string.h>
+
+#include <lauxlib.h>
 
 #include "rg_tpl_impl.h"
 
@@ -85,18 +88,27 @@ static void set_dgrad(lua_State *state, bool dgrad) {
     lua_pop(state, 1);
 }
 
-static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_candidate **list,
-                     int32_t *count) {
+/* Leaves the list on the stack. Equal descriptions, of which a network has many, are planned once:
+ * `text` is the description's. */
+static rg_status push_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
+                                 const char *text) {
     lua_State *state = rg_lua_state(tpl->lua);
+    luaL_getsubtable(state, LUA_REGISTRYINDEX, dgrad ? "planned dgrads" : "planned");
+    if (lua_getfield(state, -1, text) == LUA_TTABLE) return RG_OK;
+    set_dgrad(state, dgrad);
     rg_tpl_push_engine(tpl, "candidates");
     lua_getfield(state, LUA_REGISTRYINDEX, "variants.lua");
     RG_TRY(rg_tpl_push_desc(ctx, tpl, desc, false));
     RG_TRY(rg_lua_call(ctx, tpl->lua, 2, 1));
+    lua_pushvalue(state, -1);
+    lua_setfield(state, 1, text);
+    return RG_OK;
+}
+
+static rg_status read_list(rg_ctx *ctx, rg_tpl *tpl, rg_candidate **list, int32_t *count) {
+    lua_State *state = rg_lua_state(tpl->lua);
     *count = (int32_t)lua_rawlen(state, -1);
-    if (*count == 0)
-        return rg_fail(ctx, RG_E_UNSUPPORTED, "no %s variant applies to kernel '%s'", tpl->isa,
-                       desc->name);
-    *list = RG_NEW_ARRAY(ctx->arena, rg_candidate, *count);
+    *list = RG_NEW_ARRAY(ctx->arena, rg_candidate, *count + 1);
     if (!*list) return rg_nomem(ctx);
     for (int32_t i = 0; i < *count; i++) {
         lua_rawgeti(state, -1, i + 1);
@@ -107,13 +119,35 @@ static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, rg_candidat
     return RG_OK;
 }
 
-rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
-                            rg_candidate **list, int32_t *count) {
+/* *count 0: no variant applies. */
+static rg_status ask(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
+                     rg_candidate **list, int32_t *count) {
+    rg_text text = {0};
     tpl->ctx = ctx;
-    set_dgrad(rg_lua_state(tpl->lua), dgrad);
-    rg_status status = ask(ctx, tpl, desc, list, count);
+    rg_kdesc_print(&text, desc, false);
+    rg_status status =
+        text.failed ? rg_nomem(ctx) : push_candidates(ctx, tpl, desc, dgrad, text.data);
+    rg_text_free(&text);
+    if (status == RG_OK) status = read_list(ctx, tpl, list, count);
     lua_settop(rg_lua_state(tpl->lua), 0);
     return status;
+}
+
+rg_status rg_tpl_candidates(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
+                            rg_candidate **list, int32_t *count) {
+    RG_TRY(ask(ctx, tpl, desc, dgrad, list, count));
+    if (*count > 0) return RG_OK;
+    return rg_fail(ctx, RG_E_UNSUPPORTED, "no %s variant applies to kernel '%s'", tpl->isa,
+                   desc->name);
+}
+
+rg_status rg_tpl_cheapest_us(rg_ctx *ctx, rg_tpl *tpl, const rg_kdesc *desc, bool dgrad,
+                             double *us) {
+    rg_candidate *list;
+    int32_t count;
+    RG_TRY(ask(ctx, tpl, desc, dgrad, &list, &count));
+    *us = count > 0 ? list[0].variant.cost_us : (double)INFINITY;
+    return RG_OK;
 }
 
 rg_status rg_tpl_check_only(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target) {
