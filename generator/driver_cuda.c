@@ -126,6 +126,7 @@ rg_status rg_job_cuda_open(rg_job *job) {
     job->target = (rg_target){.name = "cuda",
                               .isa = "cuda",
                               .vector = 16,
+                              .riders = true,
                               .arch = cuda->arch,
                               .precision = precision,
                               .max_blocks = blocks,

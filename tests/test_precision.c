@@ -150,7 +150,7 @@ static stored count_stored(const char *spec, int which) {
     rg_graph *graph = program(spec, which, RG_KFORMAT_BF16);
     rg_fusion *fusion;
     stored count = {0};
-    assert_int_equal(rg_fuse(&ctx, graph, &fusion), RG_OK);
+    assert_int_equal(rg_fuse(&ctx, graph, NULL, 0, &fusion), RG_OK);
     for (rg_vid v = 0; v < graph->value_count; v++) {
         rg_type type = graph->value[v].type;
         bool act = graph->value[v].kind == RG_V_NODE && type.cls == RG_T_ACT;

@@ -4,91 +4,6 @@
 
 #include "rg_fuse_reach.h"
 
-/* The operand of a joined contraction is stored by no prologue. */
-enum { JOINED_OPERAND = 2 };
-
-/* ---- what must be stored, and what must come first ---- */
-
-typedef void (*leaf_fn)(void *user, rg_vid v);
-
-/* Calls `leaf` for every value that the tree of v at this site takes from memory. */
-static void walk_on(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf,
-                    void *user) {
-    if (!rg_fuse_meet(fu, v)) return;
-    const rg_node *node = rg_fuse_def(fu, v);
-    bool inside = rg_fuse_is_inside(fu, v, g, operand);
-    if (!node || (fu->home[v].group >= 0 && !inside)) {
-        leaf(user, v);
-        return;
-    }
-    if (inside && (node->op != RG_OP_POINTWISE)) return; /* ACC, ROW or FIN */
-    for (int32_t i = 0; i < node->in_count; i++) walk_on(fu, node->in[i], g, operand, leaf, user);
-}
-
-static void walk(const rg_fusion *fu, rg_vid v, int32_t g, int32_t operand, leaf_fn leaf,
-                 void *user) {
-    rg_fuse_walk_begin(fu);
-    walk_on(fu, v, g, operand, leaf, user);
-}
-
-static void walk_group(const rg_fusion *fu, int32_t g, leaf_fn leaf, void *user) {
-    const rg_group *group = &fu->group[g];
-    if (group->anchor >= 0) {
-        const rg_node *anchor = &fu->graph->node[group->anchor];
-        for (int32_t i = 0; i < anchor->in_count; i++) walk(fu, anchor->in[i], g, i, leaf, user);
-    }
-    if (group->joined >= 0) {
-        const rg_node *joined = &fu->graph->node[group->joined];
-        for (int32_t i = 0; i < 2; i++) walk(fu, joined->in[i], g, JOINED_OPERAND, leaf, user);
-    }
-    for (int32_t i = 0; i < group->count; i++) {
-        rg_vid v = group->item[i];
-        const rg_node *node = rg_fuse_def(fu, v);
-        if (fu->home[v].site == RG_SITE_PROLOGUE && fu->home[v].group == g) continue;
-        if (fu->home[v].group == g && fu->home[v].part >= 0)
-            continue; /* gathered: its parts come from elsewhere */
-        for (int32_t k = 0; k < node->in_count; k++) walk(fu, node->in[k], g, -1, leaf, user);
-    }
-}
-
-static void demand(void *user, rg_vid v) {
-    ((rg_home *)user)[v].demanded = true;
-}
-
-rg_status rg_fuse_demand(rg_ctx *ctx, rg_fusion *fu) {
-    (void)ctx;
-    for (rg_vid v = 0; v < fu->graph->value_count; v++) fu->home[v].demanded = fu->is_result[v];
-    for (int32_t g = 0; g < fu->group_count; g++) walk_group(fu, g, demand, fu->home);
-    return RG_OK;
-}
-
-typedef struct need_set {
-    const rg_fusion *fu;
-    bool *seen;
-} need_set;
-
-static void need(void *user, rg_vid v) {
-    need_set *set = user;
-    if (set->fu->home[v].group >= 0) set->seen[set->fu->home[v].group] = true;
-}
-
-rg_status rg_fuse_needs(rg_ctx *ctx, const rg_fusion *fu, int32_t g, int32_t **needs,
-                        int32_t *count) {
-    need_set set = {fu, RG_NEW_ARRAY(ctx->arena, bool, fu->group_count + 1)};
-    *needs = RG_NEW_ARRAY(ctx->arena, int32_t, fu->group_count + 1);
-    if (!set.seen || !*needs) return rg_nomem(ctx);
-    walk_group(fu, g, need, &set);
-    const rg_group *group = &fu->group[g];
-    for (int32_t i = 0; i < group->count; i++) {
-        const rg_home *home = &fu->home[group->item[i]];
-        if (home->group == g && home->part >= 0) set.seen[home->part] = true;
-    }
-    *count = 0;
-    for (int32_t i = 0; i < fu->group_count; i++)
-        if (set.seen[i] && i != g) (*needs)[(*count)++] = i;
-    return RG_OK;
-}
-
 /* ---- building a description ---- */
 
 typedef struct freezer {
@@ -244,7 +159,8 @@ static int32_t expand(freezer *fz, const rg_node *node) {
 }
 
 static int32_t acc_leaf(freezer *fz, const rg_node *node, rg_vid v) {
-    int32_t acc = rg_expr_leaf(&fz->site->expr, RG_EXPR_ACC, v == node->out[0] ? 0 : 1);
+    bool rider = fz->fu->group[fz->g].rider == fz->fu->graph->value[v].def;
+    int32_t acc = rg_expr_leaf(&fz->site->expr, RG_EXPR_ACC, v == node->out[0] && !rider ? 0 : 1);
     if (node->op != RG_OP_AVGPOOL && node->op != RG_OP_AVGPOOL_GRAD) return acc;
     int32_t inv = rg_expr_const(&fz->site->expr, 1.0 / ((double)node->attr.r * node->attr.s));
     return rg_expr_binary(&fz->site->expr, RG_EXPR_MUL, acc, inv);
@@ -343,7 +259,7 @@ static rg_kcontr contraction(int32_t site, int32_t w, const rg_attr *attr, rg_kg
                        .gw = geom};
 }
 
-/* `operand`: of the anchor, or JOINED_OPERAND with its value. */
+/* `operand`: of the anchor, or RG_FUSE_JOINED_OPERAND with its value. */
 static rg_status freeze_value(freezer *fz, rg_vid v, rg_ksite *site, int32_t operand) {
     rg_type type = fz->fu->graph->value[v].type;
     open_site(fz, site, type.dim[1], type.dim[2], type.dim[3], operand);
@@ -357,13 +273,18 @@ static rg_status freeze_operand(freezer *fz, const rg_node *anchor, int32_t oper
     return freeze_value(fz, anchor->in[operand], &fz->out->desc.site[operand], operand);
 }
 
+static void store_results(freezer *fz, const rg_node *node) {
+    for (int32_t i = 0; i < node->out_count; i++)
+        if (fz->fu->home[node->out[i]].demanded) add_store(fz, node->out[i]);
+}
+
 static rg_status freeze_epilogue(freezer *fz, const rg_node *anchor, rg_ksite *site) {
     const rg_fusion *fu = fz->fu;
+    const rg_group *group = &fu->group[fz->g];
     rg_type type = fu->graph->value[anchor->out[0]].type;
     open_site(fz, site, type.dim[1], type.dim[2], type.dim[3], -1);
-    for (int32_t i = 0; i < anchor->out_count; i++)
-        if (fu->home[anchor->out[i]].demanded) add_store(fz, anchor->out[i]);
-    const rg_group *group = &fu->group[fz->g];
+    store_results(fz, anchor);
+    if (group->rider >= 0) store_results(fz, &fu->graph->node[group->rider]);
     for (int32_t i = 0; i < group->count; i++) {
         rg_vid v = group->item[i];
         const rg_node *node = rg_fuse_def(fu, v);
@@ -375,13 +296,21 @@ static rg_status freeze_epilogue(freezer *fz, const rg_node *anchor, rg_ksite *s
     return close_site(fz, site);
 }
 
-static rg_status freeze_contraction(freezer *fz, const rg_node *node, int32_t operand) {
+/* The next contraction: of the operand whose prologue is `site`, into sum `acc`. */
+static void add_contraction(freezer *fz, const rg_node *node, int32_t site, int32_t acc) {
     rg_kdesc *desc = &fz->out->desc;
-    int32_t at = desc->contr_count++;
-    RG_TRY(freeze_value(fz, node->in[0], &desc->site[at], operand));
     rg_kgeom geom = geometry(&node->attr, fz->out->dgrad);
     int32_t w = weight_arg(fz, node->in[1], fz->out->dgrad, false);
-    desc->contr[at] = contraction(at, w, &node->attr, geom);
+    rg_kcontr *contr = &desc->contr[desc->contr_count++];
+    *contr = contraction(site, w, &node->attr, geom);
+    contr->acc = acc;
+}
+
+static rg_status freeze_contraction(freezer *fz, const rg_node *node, int32_t operand) {
+    rg_kdesc *desc = &fz->out->desc;
+    int32_t site = desc->site_count++;
+    RG_TRY(freeze_value(fz, node->in[0], &desc->site[site], operand));
+    add_contraction(fz, node, site, 0);
     return RG_OK;
 }
 
@@ -390,10 +319,13 @@ static rg_status freeze_conv(freezer *fz, const rg_node *anchor) {
     desc->kind = RG_K_CONV;
     fz->out->dgrad = anchor->op == RG_OP_CONV2D_DGRAD;
     RG_TRY(freeze_contraction(fz, anchor, 0));
-    rg_nid joined = fz->fu->group[fz->g].joined;
-    if (joined >= 0) RG_TRY(freeze_contraction(fz, &fz->fu->graph->node[joined], JOINED_OPERAND));
-    desc->site_count = desc->contr_count + 1;
-    return freeze_epilogue(fz, anchor, &desc->site[desc->contr_count]);
+    const rg_group *group = &fz->fu->group[fz->g];
+    const rg_node *node = fz->fu->graph->node;
+    if (group->joined >= 0)
+        RG_TRY(freeze_contraction(fz, &node[group->joined], RG_FUSE_JOINED_OPERAND));
+    if (group->rider >= 0) add_contraction(fz, &node[group->rider], 0, 1);
+    int32_t epilogue = desc->site_count++;
+    return freeze_epilogue(fz, anchor, &desc->site[epilogue]);
 }
 
 static rg_status freeze_wgrad(freezer *fz, const rg_node *anchor) {
@@ -551,7 +483,8 @@ static void name_kernel(freezer *fz, const rg_node *anchor) {
         moments |= has_sum(site, true);
     }
     const char *stem = anchor ? rg_op_name(anchor->op) : desc->kind == RG_K_MAP ? "map" : "channel";
-    snprintf(desc->name, sizeof desc->name, "%s%s%s%s%s", stem, pre ? "_pre" : "",
+    snprintf(desc->name, sizeof desc->name, "%s%s%s%s%s%s", stem,
+             rg_kdesc_sums(desc) > 1 ? "_rider" : "", pre ? "_pre" : "",
              post && anchor ? "_post" : "", moments ? "_moments" : "", sum ? "_sum" : "");
 }
 

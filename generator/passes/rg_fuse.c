@@ -31,7 +31,8 @@ static rg_status add_group(rg_ctx *ctx, rg_fusion *fu, rg_kkind kind, rg_nid anc
         fu->group_capacity = capacity;
     }
     *at = fu->group_count;
-    fu->group[fu->group_count++] = (rg_group){.kind = kind, .anchor = anchor, .joined = -1};
+    fu->group[fu->group_count++] =
+        (rg_group){.kind = kind, .anchor = anchor, .joined = -1, .rider = -1};
     return RG_OK;
 }
 
@@ -108,28 +109,34 @@ static int32_t joined_group(const rg_fusion *fu, const rg_node *node) {
     return a >= 0 && a == b && fu->group[a].joined >= 0 ? a : -1;
 }
 
-static void set_anchor_home(rg_fusion *fu, rg_nid n, int32_t group) {
+static void set_anchor_home(rg_fusion *fu, rg_nid n, int32_t group, const char *why) {
     const rg_node *node = &fu->graph->node[n];
     for (int32_t i = 0; i < node->out_count; i++) {
         rg_home *home = &fu->home[node->out[i]];
         home->site = RG_SITE_ANCHOR;
         home->group = group;
-        home->why = fu->joins[n] < 0 ? "result of the anchor" : "added in the anchor's accumulator";
+        home->why = why;
     }
 }
 
-static rg_status make_anchor_groups(rg_ctx *ctx, rg_fusion *fu) {
+static rg_status make_anchor_groups(rg_ctx *ctx, rg_fusion *fu, const rg_ride *rides,
+                                    int32_t ride_count) {
     const rg_graph *g = fu->graph;
     find_joins(fu);
     for (rg_nid n = 0; n < g->node_count; n++) {
-        if (!is_anchor(&g->node[n]) || fu->joins[n] >= 0) continue;
+        const rg_ride *ride = rg_fuse_ride_of(rides, ride_count, n);
+        if (!is_anchor(&g->node[n]) || fu->joins[n] >= 0 || (ride && ride->rider == n)) continue;
         int32_t at;
         RG_TRY(add_group(ctx, fu, anchor_kind(g->node[n].op), n, &at));
-        set_anchor_home(fu, n, at);
+        set_anchor_home(fu, n, at, "result of the anchor");
+        if (ride) {
+            fu->group[at].rider = ride->rider;
+            set_anchor_home(fu, ride->rider, at, "rides with another contraction of its operand");
+        }
         for (rg_nid b = 0; b < g->node_count; b++) {
             if (fu->joins[b] != n) continue;
             fu->group[at].joined = b;
-            set_anchor_home(fu, b, at);
+            set_anchor_home(fu, b, at, "added in the anchor's accumulator");
         }
     }
     return RG_OK;
@@ -421,6 +428,7 @@ static rg_status weigh(rg_fuse_state *st, rg_vid v, const host *found) {
         rg_nid n = fu->user[v][i];
         const rg_node *reader = &fu->graph->node[n];
         if (found->site == RG_SITE_EPILOGUE && rides_along(fu, reader)) continue;
+        if (rg_fuse_is_rider(fu, n)) continue; /* its anchor reads the operand for both */
         bool is_host = found->site == RG_SITE_PROLOGUE && fu->group[found->group].anchor == n;
         if (!(is_host && !host_seen)) home->store_cost += size;
         host_seen |= is_host;
@@ -522,13 +530,14 @@ static rg_status place(rg_fuse_state *st, const rg_node *node) {
                                                 : place_vec(st, node->out[0]);
 }
 
-rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) {
+rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, const rg_ride *rides, int32_t ride_count,
+                  rg_fusion **fusion) {
     rg_fusion *fu = RG_NEW(ctx->arena, rg_fusion);
     if (!fu) return rg_nomem(ctx);
     fu->graph = graph;
     RG_TRY(index_users(ctx, fu));
     RG_TRY(rg_fuse_find_types(ctx, fu));
-    RG_TRY(make_anchor_groups(ctx, fu));
+    RG_TRY(make_anchor_groups(ctx, fu, rides, ride_count));
     rg_fuse_state st = {.ctx = ctx, .fu = fu};
     st.leaves.at = RG_NEW_ARRAY(ctx->arena, rg_vid, graph->value_count + 1);
     st.others.at = RG_NEW_ARRAY(ctx->arena, rg_vid, graph->value_count + 1);

@@ -11,7 +11,10 @@
  *   by a vec kernel
  * - channel maths: in vec kernels, as many together as order allows
  *
- * Placing a value must leave the groups acyclic: that is looked at each time. */
+ * Placing a value must leave the groups acyclic: that is looked at each time.
+ *
+ * Two fprops of one operand may be one kernel, if they are told to: the one rides with the other.
+ */
 #ifndef RG_FUSE_H
 #define RG_FUSE_H
 
@@ -43,6 +46,8 @@ typedef struct rg_group {
     rg_kkind kind;
     rg_nid anchor; /* -1: none */
     rg_nid joined; /* a second contraction that adds into the anchor's accumulator; -1: none */
+    rg_nid
+        rider; /* a second contraction of the anchor's operand, with a sum of its own; -1: none */
     int32_t count, capacity;
     rg_vid *item; /* values placed here, in order (for sums over N placed in an epilogue or map: the
                      reduce's first output) */
@@ -68,7 +73,18 @@ typedef struct rg_fusion {
     rg_ktype *type;  /* by value: how it is kept where it is stored */
 } rg_fusion;
 
-rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, rg_fusion **fusion) RG_CHECKED;
+/* A fprop that can ride with another: same operand, results of one shape, weights of their own. */
+typedef struct rg_ride {
+    rg_nid anchor, rider;
+} rg_ride;
+
+/* `rides`: those that are to be; of rg_fuse_find_rides. */
+rg_status rg_fuse(rg_ctx *ctx, const rg_graph *graph, const rg_ride *rides, int32_t ride_count,
+                  rg_fusion **fusion) RG_CHECKED;
+/* All that can be, in order, each node in one at most; the larger filter is the anchor. Owner:
+ * ctx's arena. */
+rg_status rg_fuse_find_rides(rg_ctx *ctx, const rg_fusion *fusion, rg_ride **rides,
+                             int32_t *count) RG_CHECKED;
 
 /* What an element-wise, channel or summed value is. */
 bool rg_fuse_is_channel_sum(const rg_graph *graph,
@@ -76,6 +92,9 @@ bool rg_fuse_is_channel_sum(const rg_graph *graph,
 bool rg_fuse_is_row_reduce(const rg_node *node);  /* REDUCE over C alone */
 /* POINTWISE: the sum of two contractions that can have one accumulator, if it alone reads them. */
 bool rg_fuse_adds_contractions(const rg_graph *graph, const rg_node *node);
+/* Two fprops of one operand, with weights of their own, that leave results of one shape? They need
+ * nothing but the operand and parameters: neither needs the other. */
+bool rg_fuse_share_operand(const rg_graph *graph, rg_nid a, rg_nid b);
 bool rg_fuse_is_rounding(const rg_node *node); /* POINTWISE: its input rounded, no more */
 
 /* A group's kernel: the description without variant, and the value behind each argument. */

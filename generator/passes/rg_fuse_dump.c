@@ -1,4 +1,4 @@
-#include "rg_fuse.h"
+#include "rg_fuse_reach.h"
 
 static const char *const site_name[] = {
     [RG_SITE_INLINE] = "inlined",    [RG_SITE_ANCHOR] = "anchor", [RG_SITE_EPILOGUE] = "epilogue",
@@ -31,11 +31,18 @@ static void group_name(rg_text *text, const rg_fusion *fu, int32_t g) {
     rg_text_add(text, "group %d (%s %s)", g, what, node->name ? node->name : "");
 }
 
+static void dump_rider(rg_text *text, const rg_fusion *fu, const rg_node *rider) {
+    rg_text_add(text, "    rider    ");
+    rg_fuse_value_name(text, fu->graph, rider->out[0]);
+    rg_text_add(text, "%s\n", fu->home[rider->out[0]].demanded ? "  -> memory" : "");
+}
+
 void rg_fuse_dump(rg_text *text, const rg_fusion *fu) {
     for (int32_t g = 0; g < fu->group_count; g++) {
         const rg_group *group = &fu->group[g];
         group_name(text, fu, g);
         rg_text_add(text, "\n");
+        if (group->rider >= 0) dump_rider(text, fu, &fu->graph->node[group->rider]);
         for (int32_t i = 0; i < group->count; i++) {
             rg_vid v = group->item[i];
             const rg_home *home = &fu->home[v];
@@ -66,6 +73,13 @@ static void explain_home(rg_text *text, const rg_fusion *fu, rg_vid v) {
     }
 }
 
+/* Readers of v that read it together with another one. */
+static int32_t riders_of(const rg_fusion *fu, rg_vid v) {
+    int32_t count = 0;
+    for (int32_t i = 0; i < fu->user_count[v]; i++) count += rg_fuse_is_rider(fu, fu->user[v][i]);
+    return count;
+}
+
 void rg_fuse_explain(rg_text *text, const rg_fusion *fu, int32_t n) {
     double saved = 0;
     for (rg_vid v = 0; v < fu->graph->value_count; v++) {
@@ -78,7 +92,7 @@ void rg_fuse_explain(rg_text *text, const rg_fusion *fu, int32_t n) {
                           : (double)rg_ktype_bytes(fu->type[v]) *
                                 (double)rg_type_elements(fu->graph->value[v].type) * n;
         /* unfused, each value is written once and read by each user */
-        double gain = home->demanded ? 0 : size * (1 + fu->user_count[v]);
+        double gain = size * (home->demanded ? riders_of(fu, v) : 1 + fu->user_count[v]);
         saved += gain;
         if (node->loc.file) rg_text_add(text, "%s:%d: ", node->loc.file, node->loc.line);
         rg_fuse_value_name(text, fu->graph, v);

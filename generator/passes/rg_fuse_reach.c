@@ -18,6 +18,7 @@ bool rg_fuse_needs_group(rg_fuse_search *s, int32_t g) {
     const rg_group *group = &s->fu->group[g];
     if (group->anchor >= 0 && visit_inputs(s, &s->fu->graph->node[group->anchor])) return true;
     if (group->joined >= 0 && visit_inputs(s, &s->fu->graph->node[group->joined])) return true;
+    if (group->rider >= 0 && visit_inputs(s, &s->fu->graph->node[group->rider])) return true;
     for (int32_t i = 0; i < group->count; i++) {
         const rg_node *node = rg_fuse_def(s->fu, group->item[i]);
         /* a gathered sum needs its parts; the parts themselves (in the group that leaves them) need

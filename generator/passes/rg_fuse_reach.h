@@ -40,6 +40,15 @@ static inline bool rg_fuse_is_big(const rg_fusion *fu, rg_vid v) {
     return !rg_type_is_channel(fu->graph->value[v].type);
 }
 
+/* The operand of a joined contraction is stored by no prologue, nor are a rider's weights. */
+enum { RG_FUSE_JOINED_OPERAND = 2 };
+
+/* The ride that node n has a part in; NULL: none. */
+const rg_ride *rg_fuse_ride_of(const rg_ride *rides, int32_t count, rg_nid n);
+
+/* Does n ride with its group's anchor? */
+bool rg_fuse_is_rider(const rg_fusion *fu, rg_nid n);
+
 /* Starts a search; the room for it is made once. */
 rg_status rg_fuse_search_begin(rg_ctx *ctx, rg_fuse_search *s, const rg_fusion *fu, int32_t group,
                                rg_vid value) RG_CHECKED;

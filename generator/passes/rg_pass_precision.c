@@ -5,7 +5,8 @@
  * - In 16-bit formats so are the results of anchors with more than one pixel: these are the values
  *   that cross memory. What an anchor alone feeds, element by element, is made in its epilogue: the
  *   end of that chain is rounded, not what is on the way. Where two chains meet, one of them comes
- *   from memory: the later anchor's goes on, the other ends.
+ *   from memory: the later anchor's goes on, the other ends. What a fprop leaves that may ride with
+ *   another is rounded there in any case: it may be made, and stored, long before.
  *
  * What is a number of the format already is not rounded again: an analysis of trees tells. */
 #include <string.h>
@@ -174,15 +175,32 @@ static void open_chain(plan *pl, rg_vid v, rg_nid anchor) {
     if (pl->users[v] != 1) close_chain(pl, v);
 }
 
+/* May this anchor's kernel be that of another one too? */
+static bool may_ride(const rg_graph *graph, rg_nid anchor) {
+    for (rg_nid n = 0; anchor >= 0 && n < graph->node_count; n++)
+        if (rg_fuse_share_operand(graph, anchor, n)) return true;
+    return false;
+}
+
+/* Values with pixels among the node's inputs. */
+static int32_t count_big(const rg_graph *graph, const rg_node *node) {
+    int32_t count = 0;
+    for (int32_t i = 0; i < node->in_count; i++)
+        count += !rg_type_is_channel(graph->value[node->in[i]].type);
+    return count;
+}
+
 /* The anchor whose chain goes on through this node; -1: none. */
 static rg_nid meet_chains(plan *pl, const rg_node *node) {
     const rg_graph *graph = pl->an.graph;
     rg_type type = graph->value[node->out[0]].type;
+    bool several = count_big(graph, node) > 1;
     rg_nid latest = -1;
     for (int32_t i = 0; i < node->in_count; i++) {
         rg_vid v = node->in[i];
         if (!rg_type_equal(graph->value[v].type, type)) close_chain(pl, v);
         if (pl->open[v] > latest) latest = pl->open[v];
+        if (several && may_ride(graph, pl->open[v])) close_chain(pl, v);
     }
     bool one_sum = rg_fuse_adds_contractions(graph, node);
     for (int32_t i = 0; i < node->in_count && !one_sum; i++)

@@ -158,8 +158,7 @@ rg_status rg_assemble(rg_planner *pl) {
 rg_status rg_planner_run(rg_ctx *ctx, rg_tpl *tpl, const rg_target *target, rg_planned *planned) {
     rg_planner pl = {.ctx = ctx, .tpl = tpl, .target = target, .out = planned};
     for (int p = 0; p < RG_PP_COUNT; p++)
-        if (planned->program[p].graph)
-            RG_TRY(rg_fuse(ctx, planned->program[p].graph, &planned->program[p].fusion));
+        if (planned->program[p].graph) RG_TRY(rg_rides_fuse(&pl, (rg_plan_program_id)p));
     RG_TRY(rg_buffers_init(&pl));
     RG_TRY(rg_expand(&pl));
     RG_TRY(rg_schedule_needs(&pl));

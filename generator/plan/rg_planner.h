@@ -95,6 +95,10 @@ typedef struct rg_planner {
     rg_plan_set set;
 } rg_planner;
 
+/* Fuses a program; where the target can keep two sums, with the rides that its cost model finds
+ * cheaper than two launches. */
+rg_status rg_rides_fuse(rg_planner *pl, rg_plan_program_id program) RG_CHECKED;
+
 rg_status rg_buffers_init(rg_planner *pl) RG_CHECKED;
 /* The buffer of a value or of partial sums as argument `arg` of a kernel sees it; made where there
  * is none. */
