@@ -40,8 +40,9 @@ static void search_end(library_search *search) {
     rg_text_free(&search->refused);
 }
 
+/* It stays mapped after rg_cuda_close: threads and exit handlers of a driver outlive its handle. */
 static bool try_name(library_search *search, const char *name) {
-    search->found = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    search->found = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (search->found) search->where = rg_arena_strdup(search->ctx->arena, name);
     return search->found != NULL;
 }
@@ -115,11 +116,12 @@ static rg_status take_symbols(rg_ctx *ctx, const library_search *search, const s
 
 /* ---- the driver ---- */
 
+/* A toolkit's compat/libcuda.so.1 fits some drivers alone: who wants it says so to the loader. */
 static rg_status open_driver(library_search *search, rg_cuda_api *api) {
     static const char *const names[] = {"libcuda.so.1", NULL};
-    static const char *const places[] = {"", "/compat", NULL}, *const wsl[] = {"", NULL};
+    static const char *const places[] = {"", NULL};
     if (!try_root(search, search->path, places, names) && !try_loader(search, names) &&
-        !try_root(search, "/usr/lib/wsl/lib", wsl, names))
+        !try_root(search, "/usr/lib/wsl/lib", places, names))
         return rg_fail(search->ctx, RG_E_UNSUPPORTED,
                        "libcuda.so.1 is not here (looked in %s)%s: it comes with NVIDIA's driver; "
                        "--device=emulate needs none",
