@@ -6,7 +6,12 @@
 
 #include "driver_parts.h"
 
-enum { STEP_RUNS = 9, OP_RUNS = 5 };
+enum {
+    STEP_RUNS = 9,
+    OP_RUNS = 5,
+    WARM_RUNS = 2,
+    WARM_MS = 300, /* a GPU that was idle raises its clocks meanwhile */
+};
 
 typedef struct step_row {
     const char *layer, *kernel;
@@ -79,19 +84,26 @@ static rg_status run_once(rg_job *job, rg_exec *exec, const step_source *from,
     return RG_OK;
 }
 
-/* Two steps come before those that count. */
-static rg_status time_steps(rg_job *job, rg_exec *exec, const step_source *from, step_times *t) {
+static rg_status one_step(rg_job *job, rg_exec *exec, const step_source *from, int run,
+                          double *fill_ms, double *step_ms) {
     const rg_plan *plan = &job->planned.plan;
     int32_t batch = (int32_t)plan->data.batch;
-    rg_ctrl ctrl = rg_exec_ctrl(plan, batch, 1, 0);
+    rg_exec_work work = {.program = {RG_PP_GRAD, RG_PP_UPDATE}, .count = 2};
+    work.ctrl = rg_exec_ctrl(plan, batch, (uint64_t)run + 1, plan->data.lr);
+    RG_TRY(one_batch(job, exec, from, batch, run, fill_ms));
+    return run_once(job, exec, from, &work, run, *fill_ms, step_ms);
+}
+
+static rg_status time_steps(rg_job *job, rg_exec *exec, const step_source *from, step_times *t) {
+    const rg_plan *plan = &job->planned.plan;
+    rg_ctrl ctrl = rg_exec_ctrl(plan, (int32_t)plan->data.batch, 1, 0);
     RG_TRY(rg_exec_run(job->ctx, exec, RG_PP_DERIVE, &ctrl));
-    for (int run = -2; run < STEP_RUNS; run++) {
-        int at = run < 0 ? 0 : run;
-        rg_exec_work work = {.program = {RG_PP_GRAD, RG_PP_UPDATE}, .count = 2};
-        work.ctrl = rg_exec_ctrl(plan, batch, (uint64_t)(run + 3), plan->data.lr);
-        RG_TRY(one_batch(job, exec, from, batch, at, &t->fill[at]));
-        RG_TRY(run_once(job, exec, from, &work, at, t->fill[at], &t->step[at]));
-    }
+    double start = rg_now_ms();
+    int warm = 0;
+    for (; warm < WARM_RUNS || rg_now_ms() - start < WARM_MS; warm++)
+        RG_TRY(one_step(job, exec, from, warm, &t->fill[0], &t->step[0]));
+    for (int run = 0; run < STEP_RUNS; run++)
+        RG_TRY(one_step(job, exec, from, warm + run, &t->fill[run], &t->step[run]));
     return RG_OK;
 }
 
@@ -190,16 +202,17 @@ static step_row sum_of(const step_times *t) {
 }
 
 static void print_row(const step_row *row, double whole_us) {
-    printf("%10.1f %6.1f %10.2f %8.3f %8.2f  %-24s", row->us, 100 * row->us / whole_us,
-           row->floor_us, row->gflop, row->mbytes, row->layer);
+    printf("%10.1f %6.1f %10.2f %7.1f %8.3f %8.2f  %-24s", row->us, 100 * row->us / whole_us,
+           row->floor_us, row->us > 0 ? 100 * row->floor_us / row->us : 0, row->gflop, row->mbytes,
+           row->layer);
     if (row->kernel) printf(" %s", row->kernel);
     printf("\n");
 }
 
 static void print_step(const rg_job *job, const step_times *t, const char *told) {
     step_row sum = sum_of(t);
-    printf("%s\n%10s %6s %10s %8s %8s  %-24s %s\n", told, "us", "%", "floor us", "GFLOP", "MB",
-           "layer", "kernel");
+    printf("%s\n%10s %6s %10s %7s %8s %8s  %-24s %s\n", told, "us", "%", "floor us", "floor %",
+           "GFLOP", "MB", "layer", "kernel");
     for (int32_t i = 0; i < t->row_count; i++) print_row(&t->row[i], sum.us);
     print_row(&sum, sum.us);
     printf("step of %d images: median %.2f ms in one go (data %.2f ms of it; the table has a "
