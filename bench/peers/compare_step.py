@@ -1,7 +1,8 @@
 """Times resgen and PyTorch on the reference network in one interleaved run; prints their ratios.
 
     compare_step.py [--program build/resgen] [--spec specs/resnet18_cifar.lua] [--rounds N]
-                    [--count N] [--config NAME=OPTIONS]... [--peer NAME=OPTIONS]... [--json FILE]
+                    [--count N] [--config NAME=OPTIONS]... [--peer NAME=OPTIONS]... [--patience S]
+                    [--json FILE]
 
 A round times PyTorch `count` times, then each configuration of resgen by
 `resgen bench SPEC --step --json OPTIONS`, which prints an object with lists step_ms and eval_ms.
@@ -9,12 +10,16 @@ PyTorch's process lives for the whole run and sleeps while resgen works. The ord
 every other round, so that nobody always follows the other's heat. Without --config there is one
 configuration without options. --peer: PyTorch by torch_step.py with these options, several times
 where they differ (as in --peer="eager bf16=--device=cuda --precision=bf16"); the first is the one
-that speedups are told against. Without it: PyTorch on the processor.
+that speedups are told against. Without it: PyTorch on the processor. Peers get warm one after the
+other (a compiling one takes long); one that ends, or does not answer within --patience seconds, is left
+out, and standard error says so.
 """
 
 import argparse
+import itertools
 import json
 import os
+import select
 import shlex
 import statistics
 import subprocess
@@ -34,54 +39,79 @@ def arguments():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--config", action="append", metavar="NAME=OPTIONS")
     parser.add_argument("--peer", action="append", metavar="NAME=OPTIONS")
+    parser.add_argument("--patience", type=float, default=600, help="seconds for an answer")
     parser.add_argument("--json", metavar="FILE", help="write all times")
     return parser.parse_args()
 
 
+class Gone(Exception):
+    """A peer that does not answer."""
+
+
 class Torch:
-    def __init__(self, threads, count, peer):
+    def __init__(self, args, peer):
         self.name, _, options = peer.partition("=")
-        self.count = count
+        self.count, self.patience = args.count, args.patience
+        command = [sys.executable, os.path.join(FOLDER, "torch_step.py"), "--serve"]
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                os.path.join(FOLDER, "torch_step.py"),
-                "--serve",
-                "--threads=%d" % threads,
-            ]
-            + shlex.split(options),
+            command + ["--threads=%d" % args.threads] + shlex.split(options),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             universal_newlines=True,
         )
 
-    def ask(self, what, count):
-        self.process.stdin.write("%s %d\n" % (what, count))
-        self.process.stdin.flush()
+    def warm_up(self):
+        self.answer()
+
+    def answer(self):
+        ready, _, _ = select.select([self.process.stdout], [], [], self.patience)
+        if not ready:
+            raise Gone("no answer after %.0f s" % self.patience)
         line = self.process.stdout.readline()
         if not line:
-            sys.exit("compare_step: torch_step.py ended; is python3-torch installed?")
+            raise Gone("torch_step.py ended with status %d" % self.process.wait())
         return json.loads(line)
 
+    def ask(self, what):
+        try:
+            self.process.stdin.write("%s %d\n" % (what, self.count))
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # its status says more
+        return self.answer()
+
     def times(self):
-        self.ask("step", 1)  # awake again
-        return {"step_ms": self.ask("step", self.count), "eval_ms": self.ask("eval", self.count)}
+        return {"step_ms": self.ask("step"), "eval_ms": self.ask("eval")}
 
     def close(self):
-        self.process.stdin.close()
+        self.process.kill()
         self.process.wait()
 
 
 class Resgen:
-    def __init__(self, name, command):
-        self.name, self.command = name, command
+    def __init__(self, name, command, patience):
+        self.name, self.command, self.patience = name, command, patience
 
     def times(self):
-        done = subprocess.run(
-            self.command, stdout=subprocess.PIPE, universal_newlines=True, check=True, cwd=ROOT
-        )
+        try:
+            done = subprocess.run(
+                self.command, stdout=subprocess.PIPE, check=True, timeout=self.patience
+            )
+        except subprocess.SubprocessError as why:
+            raise Gone(why)
         result = json.loads(done.stdout)
         return {key: [float(ms) for ms in result[key]] for key in KEYS}
+
+    def warm_up(self):
+        self.times()  # fills the cache of built kernels
+
+    def close(self):
+        pass
+
+
+def torches(args):
+    for peer in args.peer or ["PyTorch="]:
+        yield Torch(args, peer)
 
 
 def configurations(args):
@@ -89,18 +119,27 @@ def configurations(args):
     base += ["--threads=%d" % args.threads]
     for config in args.config or ["resgen="]:
         name, _, options = config.partition("=")
-        yield Resgen(name, base + shlex.split(options))
+        yield Resgen(name, base + shlex.split(options), args.patience)
 
 
-def measure(args, peers):
+def leave_out(peer, peers, why):
+    print("compare_step: %s is left out: %s" % (peer.name, why), file=sys.stderr)
+    peer.close()
+    peers.remove(peer)
+
+
+def measure(peers, rounds):
     """{name: {"step_ms": [[a round's], ...], "eval_ms": ...}}"""
-    result = {peer.name: {"step_ms": [], "eval_ms": []} for peer in peers}
-    for index in range(args.rounds):
-        order = list(peers)
-        for peer in order if index % 2 == 0 else reversed(order):
-            for key, times in peer.times().items():
-                result[peer.name][key].append(times)
-        print("round %d of %d" % (index + 1, args.rounds), file=sys.stderr)
+    result = {peer.name: {key: [] for key in KEYS} for peer in peers}
+    for index in range(rounds):
+        for peer in list(peers) if index % 2 == 0 else list(reversed(peers)):
+            try:
+                for key, times in peer.times().items():
+                    result[peer.name][key].append(times)
+            except Gone as why:
+                leave_out(peer, peers, why)
+                del result[peer.name]
+        print("round %d of %d" % (index + 1, rounds), file=sys.stderr)
     return result
 
 
@@ -129,18 +168,21 @@ def table(result, torch):
 
 def main():
     args = arguments()
-    ours = list(configurations(args))
-    torch = []
+    peers = []
     try:
-        for peer in args.peer or ["PyTorch="]:
-            torch.append(Torch(args.threads, args.count, peer))
-        for peer in ours:
-            peer.times()  # fills the cache of built kernels
-        result = measure(args, torch + ours)
+        for peer in itertools.chain(torches(args), configurations(args)):
+            peers.append(peer)
+            try:
+                peer.warm_up()
+            except Gone as why:
+                leave_out(peer, peers, why)
+        result = measure(peers, args.rounds)
     finally:
-        for peer in torch:
+        for peer in peers:
             peer.close()
-    table(result, torch[0].name)
+    if not result:
+        sys.exit("compare_step: nothing is left to compare")
+    table(result, next(iter(result)))
     if args.json:
         with open(args.json, "w") as file:
             json.dump(result, file)
