@@ -193,11 +193,12 @@ static void test_bench_step_sums_to_its_rows(void **state) {
     expect(0, resgen("bench " SPEC " --step" RIGHT));
     const char *at = strstr(out, "layer ");
     assert_non_null(at);
-    double sum = 0, percent = 0, us, share, least, gflop, mb;
+    double sum = 0, percent = 0, us, share, least, of_floor, gflop, mb;
     char layer[64];
     int rows = 0;
     while ((at = strchr(at, '\n')) != NULL &&
-           sscanf(++at, "%lf %lf %lf %lf %lf %63s", &us, &share, &least, &gflop, &mb, layer) == 6) {
+           sscanf(++at, "%lf %lf %lf %lf %lf %lf %63s", &us, &share, &least, &of_floor, &gflop, &mb,
+                  layer) == 7) {
         if (strcmp(layer, "sum") == 0) break;
         sum += us;
         percent += share;
@@ -207,6 +208,7 @@ static void test_bench_step_sums_to_its_rows(void **state) {
     assert_true(rows > 30);
     assert_true(fabs(sum - us) < 0.05);             /* each row has one decimal */
     assert_true(fabs(percent - 100) < 0.05 * rows); /* and is rounded */
+    assert_true(fabs(of_floor - 100 * least / us) < 0.06);
     assert_null(strstr(out, "est us"));
 }
 
