@@ -5,7 +5,9 @@ struct rg_interp {
     rg_arena *arena;
     const rg_graph *graph;
     int32_t n;
-    rg_tensor *tensor; /* one a value */
+    rg_tensor *tensor;     /* one a value */
+    rg_interp_watch watch; /* NULL: nobody */
+    void *user;
 };
 
 size_t rg_tensor_count(const rg_tensor *t) {
@@ -61,6 +63,11 @@ int64_t rg_interp_count(const rg_interp *interp, rg_vid value) {
     return (int64_t)rg_tensor_count(&interp->tensor[value]);
 }
 
+void rg_interp_watch_nodes(rg_interp *interp, rg_interp_watch watch, void *user) {
+    interp->watch = watch;
+    interp->user = user;
+}
+
 static rg_status run_node(const rg_interp *interp, const rg_node *node, const rg_ctrl *ctrl,
                           rg_arena *scratch) {
     rg_tensor out[RG_NODE_OUT] = {{0}};
@@ -81,7 +88,9 @@ rg_status rg_interp_run(rg_ctx *ctx, rg_interp *interp, const rg_ctrl *ctrl) {
     if (!scratch) return rg_nomem(ctx);
     rg_status status = RG_OK;
     for (rg_nid i = 0; i < interp->graph->node_count && status == RG_OK; i++) {
-        status = run_node(interp, &interp->graph->node[i], ctrl, scratch);
+        const rg_node *node = &interp->graph->node[i];
+        status = run_node(interp, node, ctrl, scratch);
+        if (interp->watch && status == RG_OK) interp->watch(interp->user, interp, node);
     }
     rg_arena_free(scratch);
     return status == RG_E_NOMEM ? rg_nomem(ctx) : status;

@@ -39,6 +39,9 @@ int64_t rg_interp_count(const rg_interp *interp, rg_vid value);
  * images (1 to n: leaves COUNT and INV_COUNT follow from it) and the other CTRL leaves. Sums over
  * images take the live ones; everything else is computed for all n. */
 rg_status rg_interp_run(rg_ctx *ctx, rg_interp *interp, const rg_ctrl *ctrl) RG_CHECKED;
+/* In runs to come, `watch` is called after each node; it may change what the node has made. */
+typedef void (*rg_interp_watch)(void *user, rg_interp *interp, const rg_node *node);
+void rg_interp_watch_nodes(rg_interp *interp, rg_interp_watch watch, void *user);
 
 /* The optimisers as expression trees over ARG 0 parameter, 1 gradient, 2 and 3 moments (as many as
  * the kind has): new values in roots. */

@@ -152,7 +152,7 @@ static rg_status make_leaves(rg_planner *pl, rg_plan_program_id p) {
     const rg_fusion *fusion = pl->out->program[p].fusion;
     for (rg_vid v = 0; v < graph->value_count; v++) {
         const rg_value *value = &graph->value[v];
-        uint32_t *slot = &pl->value_buffer[p][v];
+        uint32_t *slot = &pl->out->program[p].buffer[v];
         if (value->kind == RG_V_PARAM || value->kind == RG_V_STATE)
             *slot = pl->param_buffer[value->param];
         if (value->kind != RG_V_INPUT) continue;
@@ -182,7 +182,7 @@ static rg_status make_results(rg_planner *pl, rg_plan_program_id p) {
     for (int32_t i = 0; i < graph->result_count; i++) {
         const rg_result *result = &graph->result[i];
         const int32_t *dim = graph->value[result->value].type.dim;
-        uint32_t *slot = &pl->value_buffer[p][result->value];
+        uint32_t *slot = &pl->out->program[p].buffer[result->value];
         switch (result->kind) {
         case RG_O_LOSS:
             *slot = pl->io.loss;
@@ -221,10 +221,10 @@ rg_status rg_buffers_init(rg_planner *pl) {
         const rg_graph *graph = pl->out->program[p].graph;
         if (!graph) continue;
         size_t bytes = (size_t)(graph->value_count + 1) * sizeof(uint32_t);
-        pl->value_buffer[p] = rg_arena_alloc(pl->ctx->arena, bytes, 1);
+        pl->out->program[p].buffer = rg_arena_alloc(pl->ctx->arena, bytes, 1);
         pl->part_buffer[p] = rg_arena_alloc(pl->ctx->arena, bytes, 1);
-        if (!pl->value_buffer[p] || !pl->part_buffer[p]) return rg_nomem(pl->ctx);
-        memset(pl->value_buffer[p], 0xff, bytes);
+        if (!pl->out->program[p].buffer || !pl->part_buffer[p]) return rg_nomem(pl->ctx);
+        memset(pl->out->program[p].buffer, 0xff, bytes);
         memset(pl->part_buffer[p], 0xff, bytes);
         RG_TRY(make_leaves(pl, (rg_plan_program_id)p));
         RG_TRY(make_results(pl, (rg_plan_program_id)p));
@@ -235,7 +235,8 @@ rg_status rg_buffers_init(rg_planner *pl) {
 rg_status rg_buffers_bind(rg_planner *pl, rg_plan_program_id p, const rg_bind *bind,
                           const rg_karg *arg, uint32_t *buffer) {
     bool part = bind->kind == RG_BIND_PART;
-    uint32_t *slot = part ? &pl->part_buffer[p][bind->value] : &pl->value_buffer[p][bind->value];
+    uint32_t *slot =
+        part ? &pl->part_buffer[p][bind->value] : &pl->out->program[p].buffer[bind->value];
     if (*slot == UINT32_MAX) {
         const char *name = pl->out->program[p].graph->value[bind->value].name;
         rg_pbuffer made = {.name = name ? name : "", .arena = RG_ARENA_WORK, .program = (int32_t)p};

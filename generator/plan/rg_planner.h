@@ -54,6 +54,7 @@ typedef struct rg_program_graph {
     const rg_graph *graph; /* after simplify */
     rg_fusion *fusion;
     int32_t batch;
+    uint32_t *buffer; /* by value: where it is stored; UINT32_MAX: nowhere (yet) */
 } rg_program_graph;
 
 /* In: graphs of GRAD, EVAL, PREDICT (graph NULL: not wanted), the data part of the plan, the
@@ -89,8 +90,7 @@ typedef struct rg_planner {
     struct {
         uint32_t scale, steps, factor; /* f16: one number each, in STATE; UINT32_MAX: none */
     } loss_scale;
-    uint32_t *value_buffer[RG_PP_COUNT]; /* by value of the program; UINT32_MAX: none yet */
-    uint32_t *part_buffer[RG_PP_COUNT];  /* by value: partial sums */
+    uint32_t *part_buffer[RG_PP_COUNT]; /* by value: partial sums */
     rg_plan_io io;
     rg_plan_set set;
 } rg_planner;
