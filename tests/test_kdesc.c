@@ -505,8 +505,6 @@ static void test_running_out_of_memory_is_an_error(void **state) {
     assert_true(n > 3);
 }
 
-/* ---- instances ---- */
-
 /* The case `label`, three times in one launch. */
 static rg_kdesc three_of(const char *label, rg_kdesc *one) {
     int32_t count, at = 0;
@@ -526,16 +524,15 @@ static void test_instances_mean_as_many_kernels(void **state) {
     rg_ctrl ctrl = control(20);
     for (size_t l = 0; l < 2; l++) {
         rg_kdesc one, three = three_of(labels[l], &one);
-        double **together = numbers(&three, 2), **apart = numbers(&three, 2),
-               **bound = numbers(&three, 2), **own = numbers(&three, 2);
-        int32_t n = one.arg_count;
-        assert_int_equal(rg_kdesc_interpret_bound(&ctx, &three, &ctrl, together, bound), RG_OK);
-        for (int32_t i = 0; i < 3; i++)
-            assert_int_equal(
-                rg_kdesc_interpret_bound(&ctx, &one, &ctrl, apart + i * n, own + i * n), RG_OK);
-        for (int32_t a = 0; a < 3 * n; a++) {
+        double **all = numbers(&three, 2), **bound = numbers(&three, 2);
+        double **apart = numbers(&three, 2), **own = numbers(&three, 2);
+        assert_int_equal(rg_kdesc_interpret_bound(&ctx, &three, &ctrl, all, bound), RG_OK);
+        for (int32_t a = 0; a < three.arg_count; a += one.arg_count)
+            assert_int_equal(rg_kdesc_interpret_bound(&ctx, &one, &ctrl, apart + a, own + a),
+                             RG_OK);
+        for (int32_t a = 0; a < three.arg_count; a++) {
             size_t bytes = (size_t)rg_karg_elements(&three.arg[a], 2) * sizeof(double);
-            assert_memory_equal(together[a], apart[a], bytes);
+            assert_memory_equal(all[a], apart[a], bytes);
             assert_memory_equal(bound[a], own[a], bytes);
         }
         assert_true(rg_kdesc_flop(&three, true) == 3 * rg_kdesc_flop(&one, true));
@@ -576,33 +573,28 @@ static void test_wrong_instances_are_refused(void **state) {
     assert_int_equal(rg_kdesc_repeat(&ctx, &one, 1, &more), RG_E_INTERNAL);
 }
 
+#define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_text_is_the_agreed_lua_table, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_text_leaves_cost_and_variant_out_of_the_question,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_every_case_is_a_right_description, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_wrong_descriptions_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_counts_are_those_of_the_direct_algorithm, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_gradients_are_adjoint_to_1e_12, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_transformed_weights_mean_the_same_convolution, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_a_rider_is_a_sum_of_its_own, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_a_rider_is_described_whole, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_maximum_takes_the_first_of_equals_and_nan_wins, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_reductions_select_live_images, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_gathered_moments_are_those_of_the_whole, set_up,
-                                        tear_down),
-        cmocka_unit_test_setup_teardown(test_a_comparison_too_close_to_call_counts_as_both_ways,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_bound_of_a_sum_holds, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_running_out_of_memory_is_an_error, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_instances_mean_as_many_kernels, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_text_of_instances_is_that_of_one_and_their_number,
-                                        set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_wrong_instances_are_refused, set_up, tear_down),
+        TEST(test_text_is_the_agreed_lua_table),
+        TEST(test_text_leaves_cost_and_variant_out_of_the_question),
+        TEST(test_every_case_is_a_right_description),
+        TEST(test_wrong_descriptions_are_refused),
+        TEST(test_counts_are_those_of_the_direct_algorithm),
+        TEST(test_gradients_are_adjoint_to_1e_12),
+        TEST(test_transformed_weights_mean_the_same_convolution),
+        TEST(test_a_rider_is_a_sum_of_its_own),
+        TEST(test_a_rider_is_described_whole),
+        TEST(test_maximum_takes_the_first_of_equals_and_nan_wins),
+        TEST(test_reductions_select_live_images),
+        TEST(test_gathered_moments_are_those_of_the_whole),
+        TEST(test_a_comparison_too_close_to_call_counts_as_both_ways),
+        TEST(test_bound_of_a_sum_holds),
+        TEST(test_running_out_of_memory_is_an_error),
+        TEST(test_instances_mean_as_many_kernels),
+        TEST(test_text_of_instances_is_that_of_one_and_their_number),
+        TEST(test_wrong_instances_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
