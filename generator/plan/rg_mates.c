@@ -120,8 +120,8 @@ rg_status rg_mates_select(rg_planner *pl, int32_t index) {
 
 /* ---- after tails ---- */
 
-/* VEC launches have their place now: what is still a launch and adds up parts, or is a result of its
- * own. */
+/* VEC launches have their place now: what is still a launch and adds up parts, or is a result of
+ * its own. */
 static bool may_join(const rg_launch *launch, bool needed) {
     return launch->desc.kind == RG_K_VEC && !needed && launch->candidate[0].instances &&
            launch->desc.arg_count * MOST <= MOST_ARGS;
