@@ -199,12 +199,12 @@ check_kernels() { # PRECISION
     "$program" verify "$spec" "${options[@]}" --precision="$1"
 }
 
-# Three steps of the tiny network: all weights and moments to the bit.
+# Three steps of the tiny network: all weights and moments to the bit (what --save writes holds no moments).
 same_bits() { # PRECISION
     local where
     for where in "$device" emulate; do
         "$program" train "$tiny" "${options[@]}" "--device=$where" --arch="$arch" --precision="$1" \
-            --data=synthetic --steps=3 --save="$work/bits-$1-$where.safetensors" --quiet || return 1
+            --data=synthetic --steps=3 --resume="$work/bits-$1-$where.safetensors" --quiet || return 1
     done
     if cmp "$work/bits-$1-$device.safetensors" "$work/bits-$1-emulate.safetensors"; then
         echo "three steps in $1: the same bits on $device and emulator"
