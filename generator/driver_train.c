@@ -146,6 +146,8 @@ static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
     catch_signals();
     rg_status status = rg_train(job->ctx, exec, &options, &steps);
     rg_report_clear(&report);
+    if (status == RG_OK && steps == done->steps && !job->cli->quiet && !job->cli->json)
+        printf("nothing left to train: %llu steps were done before\n", (unsigned long long)steps);
     return status;
 }
 

@@ -407,8 +407,9 @@ static rg_status train_epochs(train_state *state) {
         (state->train.set->count + (uint64_t)state->plan->data.batch - 1) / state->plan->data.batch;
     rg_ctrl ctrl = rg_exec_ctrl(state->plan, (int32_t)state->plan->data.batch, 1, 0);
     RG_TRY(rg_exec_run(state->ctx, state->exec, RG_PP_DERIVE, &ctrl));
-    for (uint64_t epoch = state->steps / per_epoch, step = state->steps % per_epoch;
-         epoch < state->options->epochs && state->steps < state->last_step; epoch++, step = 0)
+    uint64_t epoch = state->steps / per_epoch, step = state->steps % per_epoch;
+    if (epoch >= state->options->epochs || state->steps >= state->last_step) return save(state);
+    for (; epoch < state->options->epochs && state->steps < state->last_step; epoch++, step = 0)
         RG_TRY(train_epoch(state, (uint32_t)epoch, step));
     return RG_OK;
 }

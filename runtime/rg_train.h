@@ -35,7 +35,8 @@ typedef struct rg_train_options {
     uint64_t eval_steps; /* no more batches than so many in an evaluation, 0: all of the set */
     bool shuffle;
     uint64_t seed;
-    /* Written after each epoch and when interrupted; NULL: not at all. save: the parameters, for
+    /* Written after each epoch, when interrupted, and where `done` leaves nothing to train; NULL:
+     * not at all. save: the parameters, for
      * PyTorch. checkpoint: all that a later run needs to go on. */
     const char *save, *checkpoint;
     bool print_steps;                  /* a line for each step */

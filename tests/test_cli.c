@@ -196,6 +196,15 @@ static void test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped(v
         assert_null(strstr(last.out, "afresh"));
         expect_same_files(FOLDER "/whole.safetensors", FOLDER "/parts.safetensors");
     }
+    unlink(FOLDER "/late.safetensors");
+    RUN("train", SPEC, "--data=synthetic", "--batch=256", "--epochs=1",
+        "--resume=" FOLDER "/whole.safetensors", "--save=" FOLDER "/late.safetensors", QUICK);
+    expect_done();
+    assert_non_null(strstr(last.out, "nothing left to train: 40 steps were done before\n"));
+    assert_non_null(strstr(last.out, "saved " FOLDER "/late.safetensors\n"));
+    expect_same_files(FOLDER "/whole.safetensors", FOLDER "/parts.safetensors");
+    RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/late.safetensors", QUICK);
+    expect_done();
     RUN("train", SPEC, "--data=synthetic", "--steps=2", "--save=" FOLDER "/parts.safetensors",
         QUICK);
     expect_done();
