@@ -121,6 +121,14 @@ static uint64_t eval_steps(const rg_cli *cli) {
     return strcmp(cli->device, "emulate") == 0 ? 1 : 0;
 }
 
+/* Where to stop, counted from the start of the training; 0: nowhere. With --resume the same command
+ * again must come to the same end; --init starts a run of its own. */
+static uint64_t last_step(const rg_cli *cli, const rg_trained *done) {
+    uint64_t last = 0;
+    if (cli->resume || cli->steps == 0) return cli->steps;
+    return __builtin_add_overflow(done->steps, cli->steps, &last) ? 0 : last;
+}
+
 static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
                             const rg_dataset *valid, const rg_trained *done) {
     uint64_t steps;
@@ -129,7 +137,7 @@ static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
     rg_train_options options = {.train = train,
                                 .valid = job->cli->eval_steps ? valid : NULL,
                                 .epochs = (uint32_t)job->spec->epochs,
-                                .steps = job->cli->steps,
+                                .steps = last_step(job->cli, done),
                                 .done = *done,
                                 .eval_steps = eval_steps(job->cli),
                                 .shuffle = !job->cli->no_shuffle,

@@ -429,9 +429,7 @@ rg_status rg_train(rg_ctx *ctx, rg_exec *exec, const rg_train_options *options,
                    uint64_t *steps_done) {
     train_state state = {.ctx = ctx, .exec = exec, .plan = rg_exec_plan(exec), .options = options};
     state.steps = *steps_done = options->done.steps;
-    if (options->steps == 0 ||
-        __builtin_add_overflow(options->done.steps, options->steps, &state.last_step))
-        state.last_step = UINT64_MAX;
+    state.last_step = options->steps ? options->steps : UINT64_MAX;
     RG_TRY(need_program(ctx, state.plan, RG_PP_GRAD, "grad"));
     RG_TRY(need_program(ctx, state.plan, RG_PP_UPDATE, "update"));
     if (options->valid) RG_TRY(need_program(ctx, state.plan, RG_PP_EVAL, "eval"));

@@ -30,8 +30,8 @@ typedef struct rg_progress {
 typedef struct rg_train_options {
     const rg_dataset *train, *valid; /* valid may be NULL: no validation */
     uint32_t epochs;
-    uint64_t steps;      /* no more than so many, 0: no limit */
-    rg_trained done;     /* before: what the parameters come from (not counted in `steps`) */
+    uint64_t steps;      /* no more than so many, those of `done` included; 0: no limit */
+    rg_trained done;     /* before: what the parameters come from */
     uint64_t eval_steps; /* no more batches than so many in an evaluation, 0: all of the set */
     bool shuffle;
     uint64_t seed;

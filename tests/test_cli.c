@@ -185,22 +185,25 @@ static void resume(const char *name, const char *limit) {
 static void test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped(void **state) {
     (void)state;
     static const char *const limits[2][2] = {{"--epochs=2", "--epochs=1"},
-                                             {"--steps=45", "--steps=22"}};
+                                             {"--steps=35", "--steps=22"}};
     for (int i = 0; i < 2; i++) {
         unlink(FOLDER "/whole.safetensors");
         unlink(FOLDER "/parts.safetensors");
         resume("whole", limits[i][0]);
         assert_non_null(strstr(last.out, "whole.safetensors: not there yet, training starts "));
         resume("parts", limits[i][1]);
-        resume("parts", i ? "--steps=23" : limits[i][0]);
-        assert_null(strstr(last.out, "afresh"));
+        for (int again = 0; again < 2; again++) {
+            resume("parts", limits[i][0]);
+            assert_null(strstr(last.out, "afresh"));
+            assert_true(!strstr(last.out, "nothing left to train: ") == !again);
+        }
         expect_same_files(FOLDER "/whole.safetensors", FOLDER "/parts.safetensors");
     }
     unlink(FOLDER "/late.safetensors");
-    RUN("train", SPEC, "--data=synthetic", "--batch=256", "--epochs=1",
+    RUN("train", SPEC, "--data=synthetic", "--batch=256", "--steps=9",
         "--resume=" FOLDER "/whole.safetensors", "--save=" FOLDER "/late.safetensors", QUICK);
     expect_done();
-    assert_non_null(strstr(last.out, "nothing left to train: 40 steps were done before\n"));
+    assert_non_null(strstr(last.out, "nothing left to train: 35 steps were done before\n"));
     assert_non_null(strstr(last.out, "saved " FOLDER "/late.safetensors\n"));
     expect_same_files(FOLDER "/whole.safetensors", FOLDER "/parts.safetensors");
     RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/late.safetensors", QUICK);
@@ -208,7 +211,7 @@ static void test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped(v
     RUN("train", SPEC, "--data=synthetic", "--steps=2", "--save=" FOLDER "/parts.safetensors",
         QUICK);
     expect_done();
-    resume("parts", "--steps=1"); /* PyTorch's file */
+    resume("parts", "--steps=3"); /* PyTorch's file */
     assert_non_null(strstr(last.out, "holds nothing of the optimiser, which starts afresh"));
     RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/parts.safetensors", QUICK);
     expect_done();
@@ -225,7 +228,7 @@ static void test_so_does_one_in_half_precision_on_the_emulator(void **state) {
                "end\n");
     static const char *const runs[][2] = {{"--resume=" FOLDER "/half-whole", "--steps=4"},
                                           {"--resume=" FOLDER "/half-parts", "--steps=3"},
-                                          {"--resume=" FOLDER "/half-parts", "--steps=1"}};
+                                          {"--resume=" FOLDER "/half-parts", "--steps=4"}};
     unlink(FOLDER "/half-whole");
     unlink(FOLDER "/half-parts");
     for (int i = 0; i < 3; i++) {
