@@ -5,6 +5,7 @@
 #include "cli_run.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <signal.h>
 
 /* ---- usage ---- */
@@ -249,6 +250,36 @@ static void test_so_does_one_in_half_precision_on_the_emulator(void **state) {
     rg_ctx_free(&ctx);
 }
 
+/* The optimiser's part of a file is no more to be trusted than its parameters. */
+static void expect_no_moment(const char *name, float value) {
+    static uint8_t bytes[1 << 20];
+    char option[] = "--resume=" FOLDER "/bad.safetensors";
+    rg_ctx ctx;
+    rg_safetensors file;
+    assert_int_equal(rg_ctx_init(&ctx), RG_OK);
+    assert_int_equal(rg_safetensors_read(&ctx, FOLDER "/moments.safetensors", &file), RG_OK);
+    for (uint32_t i = 0; i < file.count; i++) {
+        if (strcmp(file.entry[i].name, name) != 0) continue;
+        assert_true(file.entry[i].bytes <= sizeof bytes);
+        memcpy(bytes, file.entry[i].data, file.entry[i].bytes);
+        memcpy(bytes + file.entry[i].bytes - sizeof value, &value, sizeof value);
+        file.entry[i].data = bytes;
+    }
+    assert_int_equal(rg_safetensors_write(&ctx, FOLDER "/bad.safetensors", &file), RG_OK);
+    rg_ctx_free(&ctx);
+    RUN("train", SPEC, "--data=synthetic", "--steps=9", option, QUICK);
+    expect_line(1, name);
+}
+
+static void test_moments_that_none_can_be_are_refused(void **state) {
+    (void)state;
+    unlink(FOLDER "/moments.safetensors");
+    resume("moments", "--steps=1");
+    expect_no_moment("optim.moment1.fc2.weight", INFINITY);
+    expect_no_moment("optim.moment2.fc2.weight", NAN);
+    expect_no_moment("optim.moment2.fc2.weight", -1);
+}
+
 /* ---- compilers ---- */
 
 static void test_missing_compiler_is_one_line_that_says_what_to_install(void **state) {
@@ -393,6 +424,7 @@ int main(void) {
         cmocka_unit_test(test_checkpoint_of_another_network_is_refused_by_name),
         cmocka_unit_test(test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped),
         cmocka_unit_test(test_so_does_one_in_half_precision_on_the_emulator),
+        cmocka_unit_test(test_moments_that_none_can_be_are_refused),
         cmocka_unit_test(test_missing_compiler_is_one_line_that_says_what_to_install),
         cmocka_unit_test(test_loss_that_is_no_number_stops_at_its_step),
         cmocka_unit_test(test_the_reference_names_steps_as_kernels_do),

@@ -473,7 +473,9 @@ static void refuse(rg_safetensors *file, const char *text) {
 
 static void test_mistakes_in_the_optimisers_part_are_told(void **state) {
     (void)state;
-    static const float wrong[] = {-1};
+    static const float wrong[] = {-1, 0.5f, 0x1p25f, INFINITY};
+    static const char *const told[] = {"-1, expected 0 or 1 to 16777216", "0.5, expected 0",
+                                       "3.35544e+07, expected 0", "inf, expected 0"};
     float moment[2][WEIGHTS];
     rg_safetensors file;
     save_checkpoint(moment);
@@ -481,8 +483,10 @@ static void test_mistakes_in_the_optimisers_part_are_told(void **state) {
     for (uint32_t i = 0; i < file.count; i++) {
         rg_tensor_entry *entry = &file.entry[i], good = *entry;
         bool scale = strcmp(entry->name, "optim.loss_scale") == 0;
-        if (scale) entry->data = (const uint8_t *)wrong;
-        if (scale) refuse(&file, "tensor 'optim.loss_scale' is -1");
+        for (int w = 0; scale && w < 4; w++) {
+            entry->data = (const uint8_t *)&wrong[w];
+            refuse(&file, told[w]);
+        }
         bool bias = strcmp(entry->name, "optim.moment1.conv.bias") == 0;
         if (bias) entry->name = "optim.moment3.conv.bias";
         if (bias) refuse(&file, "tensor 'optim.moment1.conv.bias' is missing");
@@ -492,7 +496,7 @@ static void test_mistakes_in_the_optimisers_part_are_told(void **state) {
         if (step) refuse(&file, "tensor 'optim.step' is F64 [], the network wants I64 []");
         *entry = good;
     }
-    assert_int_equal(ctx.count, 4);
+    assert_int_equal(ctx.count, 7);
 }
 
 static void test_every_failed_allocation_leaves_the_parameters_alone(void **state) {

@@ -3,6 +3,7 @@
 #include "rg_core.h"
 #include "rg_json.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,7 @@ static const char *const form_prefix[FORMS] = {"", "optim.moment1.", "optim.mome
 #define OPTIM_STEP  "optim.step"
 #define SCALE       "optim.loss_scale"
 #define SCALE_STEPS "optim.loss_scale_steps"
+#define SCALE_MOST  0x1p24f /* as the update keeps it */
 
 /* Does `update` read the arena? */
 static bool uses(const rg_plan *plan, rg_plan_arena arena) {
@@ -148,14 +150,31 @@ static rg_status stage_row(load *l, int form, uint32_t row) {
     return stage_values(l, entry, rg_params_count(l->plan, row), &l->value[form][row]);
 }
 
-/* One number of the loss scaling; a run in another precision has left none. */
-static rg_status stage_number(load *l, const char *name, float **value) {
+/* A row of the optimiser's state: it comes from a run whose numbers were finite, and moment2 is a
+ * mean of squares. */
+static void check_moments(load *l, int form, uint32_t row) {
+    const float *value = l->value[form][row];
+    bool squares = form_arena[form] == RG_ARENA_MOMENT2;
+    for (int64_t i = 0; value && i < rg_params_count(l->plan, row); i++) {
+        if (isfinite(value[i]) && !(squares && value[i] < 0)) continue;
+        if (count_error(l))
+            rg_fail(l->ctx, RG_E_FORMAT, "'%s': tensor '%s%s' holds %g, expected finite numbers%s",
+                    l->path, form_prefix[form], rg_plan_text(l->plan, l->plan->param[row].name),
+                    (double)value[i], squares ? " not below 0" : "");
+        return;
+    }
+}
+
+/* One number of the loss scaling, 0 or from `least` to `most`; a run in another precision has left
+ * none. */
+static rg_status stage_number(load *l, const char *name, float least, float most, float **value) {
     const rg_tensor_entry *entry = rg_safetensors_find(&l->file, name);
     if (!entry || l->plan->scaling.scale == UINT32_MAX) return RG_OK;
     if (!check_entry(l, entry, false, 0, NULL)) return RG_OK;
     RG_TRY(stage_values(l, entry, 1, value));
-    if (!(isfinite(**value) && **value >= 0) && count_error(l))
-        rg_fail(l->ctx, RG_E_FORMAT, "'%s': tensor '%s' is %g", l->path, name, (double)**value);
+    if (**value != 0 && !(**value >= least && **value <= most) && count_error(l))
+        rg_fail(l->ctx, RG_E_FORMAT, "'%s': tensor '%s' is %g, expected 0 or %g to %.9g", l->path,
+                name, (double)**value, (double)least, (double)most);
     return RG_OK;
 }
 
@@ -168,9 +187,12 @@ static rg_status stage_optim(load *l) {
     if (!optim) return RG_OK;
     stage_count(l, optim, &l->trained.optim_steps);
     for (int form = 1; form < FORMS; form++)
-        for (uint32_t row = 0; row < l->plan->param_count; row++) RG_TRY(stage_row(l, form, row));
-    RG_TRY(stage_number(l, SCALE, &l->scale));
-    return stage_number(l, SCALE_STEPS, &l->scale_steps);
+        for (uint32_t row = 0; row < l->plan->param_count; row++) {
+            RG_TRY(stage_row(l, form, row));
+            check_moments(l, form, row);
+        }
+    RG_TRY(stage_number(l, SCALE, 1, SCALE_MOST, &l->scale));
+    return stage_number(l, SCALE_STEPS, 1, FLT_MAX, &l->scale_steps);
 }
 
 static bool is_known(const rg_plan *plan, const char *name) {
