@@ -9,10 +9,11 @@ A round times PyTorch `count` times, then each configuration of resgen by
 PyTorch's process lives for the whole run and sleeps while resgen works. The order turns round
 every other round, so that nobody always follows the other's heat. Without --config there is one
 configuration without options. --peer: PyTorch by torch_step.py with these options, several times
-where they differ (as in --peer="eager bf16=--device=cuda --precision=bf16"); the first is the one
-that speedups are told against. Without it: PyTorch on the processor. Peers get warm one after the
-other (a compiling one takes long); one that ends, or does not answer within --patience seconds, is left
-out, and standard error says so.
+where they differ (as in --peer="eager bf16=--device=cuda --precision=bf16"). Without it: PyTorch on
+the processor. Peers get warm one after the other (a compiling one takes long); one that ends,
+cannot be started, answers other than JSON or does not answer within --patience seconds is left out,
+and standard error says so. Speedups are told against the first PyTorch that is left, and name it;
+where none is, the table has times alone.
 """
 
 import argparse
@@ -45,7 +46,14 @@ def arguments():
 
 
 class Gone(Exception):
-    """A peer that does not answer."""
+    """A peer that does not answer, or not in JSON."""
+
+
+def parsed(text):
+    try:
+        return json.loads(text)
+    except ValueError as why:
+        raise Gone("its answer is not JSON: %s" % why)
 
 
 class Torch:
@@ -70,7 +78,7 @@ class Torch:
         line = self.process.stdout.readline()
         if not line:
             raise Gone("torch_step.py ended with status %d" % self.process.wait())
-        return json.loads(line)
+        return parsed(line)
 
     def ask(self, what):
         try:
@@ -97,9 +105,9 @@ class Resgen:
             done = subprocess.run(
                 self.command, stdout=subprocess.PIPE, check=True, timeout=self.patience
             )
-        except subprocess.SubprocessError as why:
+        except (OSError, subprocess.SubprocessError) as why:
             raise Gone(why)
-        result = json.loads(done.stdout)
+        result = parsed(done.stdout)
         return {key: [float(ms) for ms in result[key]] for key in KEYS}
 
     def warm_up(self):
@@ -149,17 +157,29 @@ def speed_ups(result, torch, name, key):
     return [statistics.median(theirs) / statistics.median(ours) for theirs, ours in rounds]
 
 
+def row(name, times, baseline):
+    line = "%-24s" % name
+    for key in KEYS:
+        all_times = sum(times[key], [])
+        median = statistics.median(all_times)
+        line += "%8.2f%7.2f" % (median, min(all_times))
+        if baseline:
+            line += "%8.2fx" % (statistics.median(sum(baseline[key], [])) / median)
+        else:
+            line += "%9s" % "-"
+    return line
+
+
 def table(result, torch):
+    """torch: the name of the one that speedups are told against, or None."""
     print("%-24s %23s %23s" % ("", "step, batch 64", "evaluation, batch 128"))
     print("%-24s" % "" + 2 * "  median    min speedup")
     for name, times in result.items():
-        line = "%-24s" % name
-        for key in KEYS:
-            all_times = sum(times[key], [])
-            median = statistics.median(all_times)
-            gain = statistics.median(sum(result[torch][key], [])) / median
-            line += "%8.2f%7.2f%8.2fx" % (median, min(all_times), gain)
-        print(line)
+        print(row(name, times, result.get(torch)))
+    if torch is None:
+        print("no PyTorch is left to tell speedups against")
+        return
+    print("speedups are against %s" % torch)
     for name in result:
         if name != torch:
             each = [" ".join("%.2f" % g for g in speed_ups(result, torch, name, k)) for k in KEYS]
@@ -182,7 +202,7 @@ def main():
             peer.close()
     if not result:
         sys.exit("compare_step: nothing is left to compare")
-    table(result, next(iter(result)))
+    table(result, next((peer.name for peer in peers if isinstance(peer, Torch)), None))
     if args.json:
         with open(args.json, "w") as file:
             json.dump(result, file)
