@@ -192,6 +192,11 @@ static rg_status check_choices(rg_ctx *ctx, const rg_cli *cli) {
         return rg_fail(ctx, RG_E_USAGE,
                        "--resume is for train, on kernels: --init=FILE reads such "
                        "a file everywhere");
+    if (cli->resume && cli->save && strcmp(cli->resume, cli->save) == 0)
+        return rg_fail(ctx, RG_E_USAGE,
+                       "--save and --resume are both '%s': expected two files, since --save leaves "
+                       "out what --resume needs",
+                       cli->save);
     if (cli->eval_steps == 0 && strcmp(cli->command, "eval") == 0)
         return rg_fail(ctx, RG_E_USAGE, "--eval-steps=0: eval has nothing else to do");
     if (!one_of(cli->isa, isas))

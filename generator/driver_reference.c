@@ -299,8 +299,8 @@ static rg_status run_epochs(reference *ref, const rg_dataset *train, const rg_da
                           .images = t.images,
                           .train_loss = t.loss / (double)t.images,
                           .train_acc = t.correct / (double)t.images};
-        uint64_t most = eval_steps(ref->job->cli);
-        if (most) RG_TRY(eval_set(ref, valid, order, most, &epoch));
+        uint64_t batches = eval_steps(ref->job->cli);
+        if (batches) RG_TRY(eval_set(ref, valid, order, batches, &epoch));
         epoch.seconds = now_seconds() - start;
         char line[256];
         rg_epoch_format(&epoch, line, sizeof line);

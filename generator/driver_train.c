@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,10 +82,22 @@ static void tell(const rg_job *job, const char *path, const char *what) {
     if (!job->cli->quiet && !job->cli->json) printf("%s: %s\n", path, what);
 }
 
-/* The file that training begins with; NULL: none. */
+/* Of a file that is to be written (NULL: none): better now than after an epoch. */
+static rg_status check_folder(const rg_job *job, const char *path) {
+    if (!path) return RG_OK;
+    const char *name = strrchr(path, '/');
+    const char *folder =
+        name ? rg_arena_printf(job->ctx->arena, "%.*s/", (int)(name - path), path) : "./";
+    if (!folder) return rg_nomem(job->ctx);
+    if (access(folder, W_OK | X_OK) == 0) return RG_OK;
+    return rg_fail(job->ctx, RG_E_IO, "cannot write '%s': its folder '%s': %s", path, folder,
+                   strerror(errno));
+}
+
+/* The file that training begins with; NULL: none. Reading tells what else is wrong with it. */
 static const char *first_file(const rg_job *job) {
     const char *resume = job->cli->resume;
-    if (resume && access(resume, F_OK) == 0) return resume;
+    if (resume && (access(resume, F_OK) == 0 || errno != ENOENT)) return resume;
     if (resume) tell(job, resume, "not there yet, training starts afresh");
     return job->cli->init;
 }
@@ -98,7 +111,7 @@ static rg_status start(rg_job *job, rg_exec **exec, rg_trained *done) {
     if (!path) return RG_OK;
     RG_TRY(rg_params_load(job->ctx, *exec, path, done));
     bool trains = strcmp(job->cli->command, "train") == 0;
-    if (trains && done->steps && !done->optim_steps && rg_params_has_optim(rg_exec_plan(*exec)))
+    if (trains && !done->optim_steps && rg_params_has_optim(rg_exec_plan(*exec)))
         tell(job, path, "holds nothing of the optimiser, which starts afresh");
     return RG_OK;
 }
@@ -160,6 +173,8 @@ static rg_status train_with(rg_job *job, rg_exec *exec, const rg_dataset *train,
 }
 
 rg_status rg_command_train(rg_job *job) {
+    RG_TRY(check_folder(job, job->cli->save));
+    RG_TRY(check_folder(job, job->cli->resume));
     if (strcmp(job->cli->device, "reference") == 0) return rg_reference_train(job);
     rg_exec *exec = NULL;
     rg_dataset train = {0}, valid = {0};

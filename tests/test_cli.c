@@ -162,6 +162,22 @@ static void test_checkpoint_of_another_network_is_refused_by_name(void **state) 
         strstr(last.err, "'fc3.weight'")); /* a name too many, and one that is missing */
 }
 
+static void test_a_file_that_cannot_be_written_is_told_before_training(void **state) {
+    (void)state;
+    static const char *const options[] = {
+        "--save=" FOLDER "/nowhere/a.safetensors", "--resume=" FOLDER "/nowhere/a.safetensors",
+        "--save=" FOLDER "/file/a.safetensors", "--resume=" FOLDER "/file/a.safetensors"};
+    write_text(FOLDER "/file", "");
+    for (int i = 0; i < 4; i++) {
+        RUN("train", SPEC, "--data=synthetic", "--steps=1", options[i], QUICK);
+        expect_line(1,
+                    i < 2 ? "/nowhere/': No such file or directory" : "/file/': Not a directory");
+        assert_string_equal(last.out, "");
+    }
+    RUN("train", SPEC, "--save=" FOLDER "/a", "--resume=" FOLDER "/a");
+    expect_line(2, "--save and --resume are both '" FOLDER "/a'");
+}
+
 static void expect_same_files(const char *one, const char *two) {
     rg_ctx ctx;
     char *a, *b;
@@ -248,6 +264,19 @@ static void test_so_does_one_in_half_precision_on_the_emulator(void **state) {
     memcpy(&steps, good->data, sizeof steps);
     assert_true(steps == 4);
     rg_ctx_free(&ctx);
+}
+
+/* Without batch norm no counter tells that PyTorch's file was trained. */
+static void test_an_optimiser_that_starts_afresh_is_told_without_counters_too(void **state) {
+    (void)state;
+    RUN("train", FOLDER "/half.lua", "--data=synthetic", "--steps=1", "--save=" FOLDER "/plain",
+        QUICK);
+    expect_done();
+    assert_null(strstr(last.out, "afresh"));
+    RUN("train", FOLDER "/half.lua", "--data=synthetic", "--steps=1", "--init=" FOLDER "/plain",
+        QUICK);
+    expect_done();
+    assert_non_null(strstr(last.out, "holds nothing of the optimiser, which starts afresh"));
 }
 
 /* The optimiser's part of a file is no more to be trusted than its parameters. */
@@ -422,8 +451,10 @@ int main(void) {
         cmocka_unit_test(test_missing_and_truncated_data_are_named),
         cmocka_unit_test(test_wrong_checkpoints_are_refused_by_name),
         cmocka_unit_test(test_checkpoint_of_another_network_is_refused_by_name),
+        cmocka_unit_test(test_a_file_that_cannot_be_written_is_told_before_training),
         cmocka_unit_test(test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped),
         cmocka_unit_test(test_so_does_one_in_half_precision_on_the_emulator),
+        cmocka_unit_test(test_an_optimiser_that_starts_afresh_is_told_without_counters_too),
         cmocka_unit_test(test_moments_that_none_can_be_are_refused),
         cmocka_unit_test(test_missing_compiler_is_one_line_that_says_what_to_install),
         cmocka_unit_test(test_loss_that_is_no_number_stops_at_its_step),
