@@ -102,6 +102,19 @@ static const char *first_file(const rg_job *job) {
     return job->cli->init;
 }
 
+/* An epoch's images, their order, and what `steps` says of it depend on both. */
+static void tell_order(const rg_job *job, const char *path, const rg_trained *done) {
+    const rg_spec *spec = job->spec;
+    if (!done->batch || (done->batch == (uint64_t)spec->batch && done->seed == spec->seed)) return;
+    const char *text = rg_arena_printf(
+        job->ctx->arena,
+        "trained with --batch=%llu --seed=%llu, goes on with --batch=%d --seed=%llu: other images "
+        "than a run never stopped",
+        (unsigned long long)done->batch, (unsigned long long)done->seed, spec->batch,
+        (unsigned long long)spec->seed);
+    if (text) tell(job, path, text);
+}
+
 static rg_status start(rg_job *job, rg_exec **exec, rg_trained *done) {
     RG_TRY(rg_job_build(job));
     print_build(job);
@@ -110,6 +123,7 @@ static rg_status start(rg_job *job, rg_exec **exec, rg_trained *done) {
     const char *path = first_file(job);
     if (!path) return RG_OK;
     RG_TRY(rg_params_load(job->ctx, *exec, path, done));
+    if (path == job->cli->resume) tell_order(job, path, done);
     bool trains = strcmp(job->cli->command, "train") == 0;
     if (trains && !done->optim_steps && rg_params_has_optim(rg_exec_plan(*exec)))
         tell(job, path, "holds nothing of the optimiser, which starts afresh");

@@ -232,7 +232,8 @@ static void tell_epoch(const train_state *state, const rg_epoch *epoch) {
 
 /* After all of its steps. */
 static rg_trained trained(const train_state *state) {
-    rg_trained now = {.steps = state->steps};
+    rg_trained now = {
+        .steps = state->steps, .batch = state->plan->data.batch, .seed = state->options->seed};
     now.optim_steps = state->options->done.optim_steps + now.steps - state->options->done.steps;
     return now;
 }

@@ -223,8 +223,14 @@ static void test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped(v
     assert_non_null(strstr(last.out, "nothing left to train: 35 steps were done before\n"));
     assert_non_null(strstr(last.out, "saved " FOLDER "/late.safetensors\n"));
     expect_same_files(FOLDER "/whole.safetensors", FOLDER "/parts.safetensors");
+    assert_null(strstr(last.out, "goes on with"));
     RUN("eval", SPEC, "--data=synthetic", "--init=" FOLDER "/late.safetensors", QUICK);
     expect_done();
+    RUN("train", SPEC, "--data=synthetic", "--batch=128", "--seed=5", "--steps=9",
+        "--resume=" FOLDER "/parts.safetensors", QUICK);
+    expect_done();
+    assert_non_null(strstr(last.out, "parts.safetensors: trained with --batch=256 --seed="));
+    assert_non_null(strstr(last.out, ", goes on with --batch=128 --seed=5: other images than "));
     RUN("train", SPEC, "--data=synthetic", "--steps=2", "--save=" FOLDER "/parts.safetensors",
         QUICK);
     expect_done();

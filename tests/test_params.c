@@ -399,7 +399,7 @@ static void save_checkpoint(float moment[2][WEIGHTS]) {
     rg_params_write(exec, BIAS, RG_ARENA_MOMENT1, moment[1]);
     *number(0) = 512;
     *number(1) = 37;
-    const rg_trained done = {.steps = 9, .optim_steps = 4};
+    const rg_trained done = {.steps = 9, .optim_steps = 4, .batch = 24, .seed = UINT64_MAX};
     assert_int_equal(rg_checkpoint_save(&ctx, exec, path, &done), RG_OK);
 }
 
@@ -420,7 +420,7 @@ static void test_a_checkpoint_brings_back_what_the_optimiser_keeps(void **state)
     save_checkpoint(moment);
     rg_params_read(exec, WEIGHT, RG_ARENA_PARAM, params);
     assert_int_equal(rg_safetensors_read(&ctx, path, &file), RG_OK);
-    assert_int_equal(file.count, ROWS + 6); /* two moments, two counts, two numbers */
+    assert_int_equal(file.count, ROWS + 8); /* two moments, four counts, two numbers */
     const rg_tensor_entry *entry = rg_safetensors_find(&file, "optim.moment1.conv.weight");
     assert_true(entry && entry->rank == 4 && entry->shape[1] == C && entry->shape[3] == S);
     rg_params_init(exec, 6);
@@ -429,6 +429,7 @@ static void test_a_checkpoint_brings_back_what_the_optimiser_keeps(void **state)
     *number(0) = *number(1) = 0;
     assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
     assert_true(done.steps == 9 && done.optim_steps == 4);
+    assert_true(done.batch == 24 && done.seed == UINT64_MAX);
     assert_moments(moment[0], moment[1]);
     assert_true(*number(0) == 512 && *number(1) == 37);
     rg_params_read(exec, WEIGHT, RG_ARENA_PARAM, back);

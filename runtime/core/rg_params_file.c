@@ -16,6 +16,8 @@ static const rg_plan_arena form_arena[FORMS] = {RG_ARENA_PARAM, RG_ARENA_MOMENT1
 static const char *const form_prefix[FORMS] = {"", "optim.moment1.", "optim.moment2."};
 
 #define TRAIN_STEP  "train.step"
+#define TRAIN_BATCH "train.batch"
+#define TRAIN_SEED  "train.seed" /* its 64 bits */
 #define OPTIM_STEP  "optim.step"
 #define SCALE       "optim.loss_scale"
 #define SCALE_STEPS "optim.loss_scale_steps"
@@ -150,6 +152,16 @@ static rg_status stage_row(load *l, int form, uint32_t row) {
     return stage_values(l, entry, rg_params_count(l->plan, row), &l->value[form][row]);
 }
 
+/* What the order of the images depends on. */
+static void stage_order(load *l) {
+    const rg_tensor_entry *batch = rg_safetensors_find(&l->file, TRAIN_BATCH);
+    const rg_tensor_entry *seed = rg_safetensors_find(&l->file, TRAIN_SEED);
+    if (!batch || !seed) return;
+    stage_count(l, batch, &l->trained.batch);
+    if (check_entry(l, seed, true, 0, NULL))
+        memcpy(&l->trained.seed, seed->data, sizeof l->trained.seed);
+}
+
 /* A row of the optimiser's state: it comes from a run whose numbers were finite, and moment2 is a
  * mean of squares. */
 static void check_moments(load *l, int form, uint32_t row) {
@@ -184,6 +196,7 @@ static rg_status stage_optim(load *l) {
     const rg_tensor_entry *optim = rg_safetensors_find(&l->file, OPTIM_STEP);
     l->trained.steps = l->counted;
     if (train) stage_count(l, train, &l->trained.steps);
+    stage_order(l);
     if (!optim) return RG_OK;
     stage_count(l, optim, &l->trained.optim_steps);
     for (int form = 1; form < FORMS; form++)
@@ -196,7 +209,8 @@ static rg_status stage_optim(load *l) {
 }
 
 static bool is_known(const rg_plan *plan, const char *name) {
-    static const char *const numbers[] = {TRAIN_STEP, OPTIM_STEP, SCALE, SCALE_STEPS};
+    static const char *const numbers[] = {TRAIN_STEP, TRAIN_BATCH, TRAIN_SEED,
+                                          OPTIM_STEP, SCALE,       SCALE_STEPS};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (strcmp(name, numbers[i]) == 0) return true;
     for (int form = 0; form < FORMS; form++) {
@@ -279,7 +293,7 @@ typedef struct save {
     rg_arena *arena;
     rg_exec *exec;
     const rg_plan *plan;
-    int64_t steps, optim_steps;
+    int64_t steps, optim_steps, batch, seed;
     rg_safetensors file;
 } save;
 
@@ -317,6 +331,8 @@ static void add_number(save *s, const char *name, uint32_t buffer) {
 static rg_status add_all(save *s, bool whole) {
     const rg_plan *plan = s->plan;
     if (whole) add_count(s, TRAIN_STEP, &s->steps);
+    if (whole) add_count(s, TRAIN_BATCH, &s->batch);
+    if (whole) add_count(s, TRAIN_SEED, &s->seed);
     if (whole) add_count(s, OPTIM_STEP, &s->optim_steps);
     for (uint32_t row = 0; row < plan->param_count; row++)
         if (plan->param[row].kind == RG_PK_COUNTER)
@@ -333,7 +349,7 @@ static rg_status add_all(save *s, bool whole) {
 static rg_status save_file(save *s, const char *path, bool whole) {
     const char *meta[1][2] = {{"format", "pt"}};
     s->file = (rg_safetensors){.meta_count = 1, .meta = meta};
-    s->file.entry = RG_NEW_ARRAY(s->arena, rg_tensor_entry, FORMS * s->plan->param_count + 4);
+    s->file.entry = RG_NEW_ARRAY(s->arena, rg_tensor_entry, FORMS * s->plan->param_count + 6);
     if (!s->file.entry) return rg_nomem(s->ctx);
     RG_TRY(rg_exec_fetch_params(s->ctx, s->exec));
     RG_TRY(add_all(s, whole));
@@ -347,7 +363,9 @@ static rg_status save_params(rg_ctx *ctx, rg_exec *exec, const char *path,
               .exec = exec,
               .plan = rg_exec_plan(exec),
               .steps = (int64_t)trained->steps,
-              .optim_steps = (int64_t)trained->optim_steps};
+              .optim_steps = (int64_t)trained->optim_steps,
+              .batch = (int64_t)trained->batch,
+              .seed = (int64_t)trained->seed};
     if (!s.arena) return rg_nomem(ctx);
     rg_status status = save_file(&s, path, whole);
     rg_arena_free(s.arena);
