@@ -120,11 +120,13 @@ rg_status rg_mates_select(rg_planner *pl, int32_t index) {
 
 /* ---- after tails ---- */
 
-/* VEC launches have their place now: what is still a launch and adds up parts, or is a result of
- * its own. */
+/* VEC launches have their place now: what is still a launch and adds up parts of weights. Channel
+ * maths stays apart: two at once take more registers than there are. */
 static bool may_join(const rg_launch *launch, bool needed) {
-    return launch->desc.kind == RG_K_VEC && !needed && launch->candidate[0].instances &&
-           launch->desc.arg_count * MOST <= MOST_ARGS;
+    const rg_kdesc *desc = &launch->desc;
+    return desc->kind == RG_K_VEC && !needed && launch->candidate[0].instances &&
+           desc->fin_count > 0 && desc->arg[desc->fin[0].arg].layout == RG_LAYOUT_PARTW &&
+           desc->arg_count * MOST <= MOST_ARGS;
 }
 
 static bool are_alike(const rg_launch *a, const rg_launch *b) {
@@ -219,9 +221,8 @@ static rg_status put_together(rg_planner *pl, const rg_launch *const *one, int32
     to->need_count = 0;
     for (int32_t i = 0; i < n; i++) {
         memcpy(to->buffer + i * own, one[i]->buffer, (size_t)own * sizeof *to->buffer);
-        memcpy(to->need + to->need_count, one[i]->need,
-               (size_t)one[i]->need_count * sizeof *to->need);
-        to->need_count += one[i]->need_count;
+        for (int32_t k = 0; k < one[i]->need_count; k++)
+            to->need[to->need_count++] = one[i]->need[k];
     }
     return rg_kdesc_repeat(pl->ctx, &one[0]->desc, n, &to->desc);
 }
