@@ -12,8 +12,10 @@ RG_KERNEL void RG_BOUNDS(${threads}, 1) ${sym}(${L.cu_kernel_params(k)}) {
     }
 }
 % else
+% -- A multiprocessor that gets one block has registers for all that it wants.
+% local resident = math.min(4, L.ceil_div(k.variant.tiles_fixed, L.cu_sms))
 /* A run of ${c} elements, four a thread. */
-RG_KERNEL void RG_BOUNDS(${threads}, 4) ${sym}(${L.cu_kernel_params(k)}) {
+RG_KERNEL void RG_BOUNDS(${threads}, ${resident}) ${sym}(${L.cu_kernel_params(k)}) {
     ${L.cu_own_args(k)}
     const int c = (${L.paren(L.cu_block(k))} * ${threads} + rg_tid()) * 4;
 % if P.whole > 0 then

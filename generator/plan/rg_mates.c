@@ -120,13 +120,11 @@ rg_status rg_mates_select(rg_planner *pl, int32_t index) {
 
 /* ---- after tails ---- */
 
-/* VEC launches have their place now: what is still a launch and adds up parts of weights. Channel
- * maths stays apart: two at once take more registers than there are. */
+/* VEC launches have their place now: what is still a launch and adds up parts, or is a result of
+ * its own. */
 static bool may_join(const rg_launch *launch, bool needed) {
-    const rg_kdesc *desc = &launch->desc;
-    return desc->kind == RG_K_VEC && !needed && launch->candidate[0].instances &&
-           desc->fin_count > 0 && desc->arg[desc->fin[0].arg].layout == RG_LAYOUT_PARTW &&
-           desc->arg_count * MOST <= MOST_ARGS;
+    return launch->desc.kind == RG_K_VEC && !needed && launch->candidate[0].instances &&
+           launch->desc.arg_count * MOST <= MOST_ARGS;
 }
 
 static bool are_alike(const rg_launch *a, const rg_launch *b) {
