@@ -142,14 +142,6 @@ local function fixed_cycles(g)
     return 1500 + g.sums * g.warps * (g.wp > 1 and 6 or 4)
 end
 
--- The parts of n instances are added up by the last block of each slice of dw, or by a kernel of their own: is it the former, and its
--- microseconds.
-local function add_up(g, n, parts)
-    local tail = L.cu_parts_us(n, parts, g.weights, g.gh * g.gw * g.ct * g.kt)
-    local kernel = L.cu_launch_us + n * parts * g.weights * 8 / L.cu_gbps / 1000
-    return tail <= kernel, math.min(tail, kernel)
-end
-
 -- Parts of 1, 2, 3, 4, 6, 8, 12, ... patches.
 local function strip_counts(patches)
     local list, n = {patches}, 2
@@ -175,10 +167,10 @@ local function consider(k, best, p, split)
         local us = L.cu_issue_us(n * g.tiles * parts, g.warps, 4 * (cycles * share + fixed_cycles(g)), g.resident)
         local staged = n * g.tiles * g.patches * t.max_blocks * g.buffer * g.format.bytes
         us = L.cu_launch_us + math.max(us, L.cu_traffic_us(k), staged / 5500 / 1000)
-        local tail, more = add_up(g, n, parts)
+        local more, gather = L.cu_parts_us(n, parts, g.weights, g.gh * g.gw * g.ct * g.kt)
         if split then us = us + more end
         if chain * steps_of(g.format) <= L.mma_chain and (not best.us or us < best.us) then
-            best.us, best.g, best.p, best.strips, best.tail = us, g, p, strips, tail
+            best.us, best.g, best.p, best.strips, best.gather = us, g, p, strips, gather
         end
     end
 end
@@ -266,7 +258,7 @@ end
 -- A third buffer where copies are all that fills them, patches are enough to use it, and it costs no block its place.
 local function deepen(k, best, split)
     local g, deep = best.g, {}
-    best.p.strips = best.strips
+    best.p.strips, best.p.gather = best.strips, best.gather
     if not (L.mma_is_plain(k, g.x, g.format) and L.mma_is_plain(k, g.dy, g.format)) then return g end
     local patches = split and g.patches // best.strips or g.patches * t.max_blocks
     for name, value in pairs(best.p) do deep[name] = value end
@@ -285,7 +277,7 @@ function L.mma_wgrad_plan(k, split, stem)
     local g = deepen(k, best, split)
     return {params = best.p, threads = g.threads, shared_bytes = g.shared, complete = not split, cost_us = best.us,
             tiles_per_block = split and g.tiles * best.strips or 0, tiles_fixed = split and 0 or g.tiles,
-            parts_per_block = split and best.strips or 0, counters = split and best.tail and g.tiles or 0}
+            parts_per_block = split and best.strips or 0, counters = split and L.cu_parts_counters(g.tiles, t.max_blocks * best.strips, best.gather) or 0}
 end
 
 -- Can the matrix unit of this architecture multiply the format?

@@ -31,9 +31,19 @@ function L.cu_wgrad(k, p)
     return g
 end
 
--- Microseconds for `n` instances to leave parts of so many weights, and for one block to add up all parts of a slice, at 80 GB/s.
+-- What it takes `n` instances to leave parts of so many weights, and blocks to add up all parts of their slices at 80 GB/s: microseconds,
+-- and how many parts a block adds up first (0: the last block of a slice adds up all).
 function L.cu_parts_us(n, parts, weights, slice)
-    return n * parts * weights * 4 / L.cu_gbps / 1000 + parts * slice * 4 / 80e3
+    local gather, us = 0, parts * slice * 4 / 80e3
+    local near = math.ceil(math.sqrt(parts))
+    local staged = 1 + (near + L.ceil_div(parts, near)) * slice * 4 / 80e3
+    if staged < us then gather, us = near, staged end
+    return n * parts * weights * 4 / L.cu_gbps / 1000 + us, gather
+end
+
+-- Counters of its tail: a slice's, and one for each of those that add up some parts first.
+function L.cu_parts_counters(slices, parts, gather)
+    return slices * (gather > 0 and 1 + L.ceil_div(parts, gather) or 1)
 end
 
 -- Warp instructions of a block for one patch.
@@ -52,7 +62,9 @@ local function consider(k, best, p, split)
     local patches = g.patches * t.max_blocks / parts
     local us = L.cu_issue_us(n * g.tiles * parts, g.warps, issue_of(k, g) * patches + g.warps * 300, g.resident)
     us = L.cu_launch_us + math.max(us, L.cu_traffic_us(k))
-    if split then us = us + L.cu_parts_us(n, parts, g.weights, g.rows * g.kt) end
+    local more, gather = L.cu_parts_us(n, parts, g.weights, g.rows * g.kt)
+    p.gather = gather
+    if split then us = us + more end
     if not best.us or us < best.us then best.us, best.g, best.p = us, g, p end
 end
 
@@ -106,7 +118,7 @@ function L.cu_wgrad_plan(k, split)
     local g = best.g
     return {params = best.p, threads = g.threads, shared_bytes = g.shared, complete = not split, cost_us = best.us,
             tiles_per_block = split and g.tiles * g.strips or 0, tiles_fixed = split and 0 or g.tiles,
-            parts_per_block = split and g.strips or 0, counters = split and g.tiles or 0}
+            parts_per_block = split and g.strips or 0, counters = split and L.cu_parts_counters(g.tiles, t.max_blocks * g.strips, best.p.gather) or 0}
 end
 
 function L.cu_wgrad_applies(k)

@@ -75,6 +75,9 @@ RG_DEVICE void leave(float *dw, int r0, int s0, int c0, int k0, const float (*ac
     (void)warp, (void)c0;
 }
 
+% if L.cu_has_tails(k) then
+${include("cu_add_parts.cu.tpl", {gh = g.gh, gw = g.slice_s, ct = g.slice_c, kt = g.kt})}
+% end
 RG_KERNEL RG_BOUNDS(${T}, ${g.resident}) void ${sym}(${L.cu_kernel_params(k)}) {
     ${L.cu_own_args(k)}
     const int tile = ${L.cu_mod(L.cu_block(k), g.tiles)}${split and ", part = " .. L.over(L.cu_block(k), g.tiles) or ""};
@@ -131,5 +134,5 @@ RG_KERNEL RG_BOUNDS(${T}, ${g.resident}) void ${sym}(${L.cu_kernel_params(k)}) {
     gather(shared, acc);
 % end
     leave(dw, r0, s0, c0, k0, acc);
-    ${include("cu_tail_wgrad.cu.tpl", {gh = g.gh, gw = g.slice_s, ct = g.slice_c, kt = g.kt, slice = "tile"})}
+    ${include("cu_tail_wgrad.cu.tpl", {gh = g.gh, gw = g.slice_s, ct = g.slice_c, kt = g.kt, slice = "tile", slices = g.tiles})}
 }

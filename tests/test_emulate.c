@@ -248,22 +248,48 @@ static const char last_text[] =
     "    }\n"
     "}\n";
 
-enum { LAST_GRID = 17 };
+enum { LAST_GRID = 17, LAST_COUNTERS = 6 };
+
+/* The same in two stages: the last of four neighbours, then the last of those. */
+static const char stages_text[] =
+    "RG_KERNEL void RG_BOUNDS(64, 1) k(const float *a0, float *a1, unsigned *a2) {\n"
+    "    const int t = rg_tid(), g = rg_block() * 64 + t;\n"
+    "    const int heap = rg_block() / 4, near = heap == 4 ? 1 : 4;\n"
+    "    float v = a0[g];\n"
+    "    for (int mask = 16; mask; mask >>= 1) v += rg_shfl_xor(v, mask);\n"
+    "    if (t % 32 == 0) a1[1 + rg_block() * 2 + t / 32] = v;\n"
+    "    if (!rg_last_block(a2 + 1 + heap, near)) return;\n"
+    "    float sum = 0.0f;\n"
+    "    if (t == 0) {\n"
+    "        for (int i = 0; i < 2 * near; i++) sum += a1[1 + 8 * heap + i];\n"
+    "        a1[1 + 8 * heap] = sum;\n"
+    "    }\n"
+    "#ifdef RIGHT\n"
+    "    if (!rg_last_block(a2, 5)) return;\n"
+    "#else\n"
+    "    if (heap != 4) return;\n"
+    "#endif\n"
+    "    if (t == 0) {\n"
+    "        sum = 0.0f;\n"
+    "        for (int i = 0; i < 5; i++) sum += a1[1 + 8 * i];\n"
+    "        a1[0] = sum;\n"
+    "    }\n"
+    "}\n";
 
 static void check_last_block(const char *right_cubin, const char *wrong_cubin, uint64_t seed) {
     float values[LAST_GRID * 64], sum;
-    unsigned zero = 0, counter;
+    unsigned zero[LAST_COUNTERS] = {0}, counter[LAST_COUNTERS];
     reopen(seed);
     for (int i = 0; i < LAST_GRID * 64; i++) values[i] = (float)(i % 13);
     rg_cu_module right = load(right_cubin);
     rg_cu_ptr a0 = alloc(sizeof values, values), a1 = alloc(sizeof values, NULL),
-              a2 = alloc(sizeof zero, &zero);
+              a2 = alloc(sizeof zero, zero);
     void *params[] = {&a0, &a1, &a2};
     for (int i = 0; i < 2; i++) {
         if (launch(right, LAST_GRID, 64, 0, params) != RG_CU_SUCCESS) fail_msg("%s", message);
         OK(driver->copy_out(&sum, a1, sizeof sum));
-        OK(driver->copy_out(&counter, a2, sizeof counter));
-        assert_int_equal(counter, 0);
+        OK(driver->copy_out(counter, a2, sizeof counter));
+        assert_memory_equal(counter, zero, sizeof zero);
         float wanted = 0;
         for (int j = 0; j < LAST_GRID * 64; j++) wanted += values[j];
         assert_true(sum == wanted);
@@ -278,13 +304,42 @@ static void check_last_block(const char *right_cubin, const char *wrong_cubin, u
     (void)driver->module_unload(wrong);
 }
 
-static void test_last_block_alone_may_read_the_others(void **state) {
-    (void)state;
-    char *right = compile_well(last_text, "-DRIGHT=1"),
-         *wrong = compile_well(last_text, "-DWRONG=1");
+static void check_last_blocks(const char *text) {
+    char *right = compile_well(text, "-DRIGHT=1"), *wrong = compile_well(text, "-DWRONG=1");
     for (uint64_t seed = 0; seed < 6; seed++) check_last_block(right, wrong, seed);
     free(right);
     free(wrong);
+}
+
+static void test_last_block_alone_may_read_the_others(void **state) {
+    (void)state;
+    check_last_blocks(last_text);
+}
+
+static void test_last_of_the_last_alone_may_read_what_those_leave(void **state) {
+    (void)state;
+    check_last_blocks(stages_text);
+}
+
+static void test_more_stages_than_can_be_followed_are_refused(void **state) {
+    (void)state;
+    static const char text[] = "RG_KERNEL void RG_BOUNDS(64, 1) k(unsigned *a0, int times) {\n"
+                               "    for (int i = 0; i < times; i++) rg_last_block(a0);\n"
+                               "}\n";
+    char *cubin = compile_well(text, "-DRIGHT=1");
+    unsigned zero = 0;
+    int times = 3;
+    reopen(1);
+    rg_cu_module module = load(cubin);
+    rg_cu_ptr a0 = alloc(sizeof zero, &zero);
+    void *params[] = {&a0, &times};
+    if (launch(module, 2, 64, 0, params) != RG_CU_SUCCESS) fail_msg("%s", message);
+    times = 4;
+    assert_int_not_equal(launch(module, 2, 64, 0, params), RG_CU_SUCCESS);
+    assert_non_null(strstr(message, "calls rg_last_block more than 3 times"));
+    (void)driver->memory_free(a0);
+    (void)driver->module_unload(module);
+    free(cubin);
 }
 
 /* ---- a reduction, for many orders ---- */
@@ -364,6 +419,8 @@ int main(void) {
         TEST(test_divergent_shuffle_is_named),
         TEST(test_misaligned_vectors_are_named),
         TEST(test_last_block_alone_may_read_the_others),
+        TEST(test_last_of_the_last_alone_may_read_what_those_leave),
+        TEST(test_more_stages_than_can_be_followed_are_refused),
         TEST(test_sums_are_right_in_every_order),
         TEST(test_unchecked_kernels_give_the_same_bits),
     };

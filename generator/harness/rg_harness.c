@@ -201,6 +201,11 @@ static void compare_arg(comparison *cmp) {
     rg_hvisit_elements(&arg, &ctrl, compare_element, cmp);
 }
 
+/* Partial weight gradients whose tail has added them up: nothing reads what is left of them. */
+static bool is_spent(const rg_kdesc *desc, const rg_karg *arg) {
+    return arg->layout == RG_LAYOUT_PARTW && arg->written && desc->tail_count > 0;
+}
+
 /* A launch leaves its counters as it found them. */
 static bool must_stay(const rg_karg *arg) {
     return !arg->written || arg->type == RG_KTYPE_U32;
@@ -230,7 +235,7 @@ static void compare_all(rg_ctx *ctx, const rg_kdesc *desc, const expected *want,
     comparison cmp = {.ctx = ctx, .desc = desc, .result = result};
     check_memory(&cmp, data);
     for (int32_t i = 0; i < desc->arg_count; i++) {
-        if (must_stay(&desc->arg[i])) continue;
+        if (must_stay(&desc->arg[i]) || is_spent(desc, &desc->arg[i])) continue;
         cmp = (comparison){.ctx = ctx, .desc = desc, .arg = i, .data = data, .result = result};
         cmp.want = want->value[i];
         cmp.error = want->error[i];

@@ -218,7 +218,8 @@ enum {
 /* A tail: one more site over a run, as a VEC kernel's, which the tile that ends last computes when
  * all others are complete (rg_last_block); its FIN leaves gather PART arguments that this kernel
  * writes. They run one after the other, so that one may read what an earlier one stored. WGRAD: the
- * tail adds up PARTW, and the last tile of each slice of dw does that slice. */
+ * tail adds up PARTW, and the last tile of each slice of dw does that slice; what it leaves of the
+ * parts is nobody's. */
 typedef struct rg_ktail {
     rg_ksite site;
 } rg_ktail;

@@ -1,10 +1,10 @@
 /* Fewer launches: equal kernels that nothing in their program waits for share one launch.
  *
- * Weight gradients are such, and what adds up their parts: `update` alone reads them, so that none
- * reaches another, and waiting for one another delays nothing but them. Who shares is settled
- * before select, since several at once fill the device with fewer parts each; they become one
- * launch when tails are where they belong. At most MOST share, neighbours in the program, since the
- * operands of all must live until the last is ready. */
+ * Weight gradients are such: `update` alone reads them, so that none reaches another, and waiting
+ * for one another delays nothing but them. So is what makes BN's scale and shift for evaluation.
+ * Who shares is settled before select, since several at once fill the device with fewer parts each;
+ * they become one launch when tails are where they belong. At most MOST share, neighbours in the
+ * program, since the operands of all must live until the last is ready. */
 #include <string.h>
 
 #include "rg_planner.h"
@@ -120,8 +120,7 @@ rg_status rg_mates_select(rg_planner *pl, int32_t index) {
 
 /* ---- after tails ---- */
 
-/* VEC launches have their place now: what is still a launch and adds up parts, or is a result of
- * its own. */
+/* VEC launches have their place now: what is still a launch is a result of its own. */
 static bool may_join(const rg_launch *launch, bool needed) {
     return launch->desc.kind == RG_K_VEC && !needed && launch->candidate[0].instances &&
            launch->desc.arg_count * MOST <= MOST_ARGS;

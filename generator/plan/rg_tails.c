@@ -69,6 +69,20 @@ static bool may_have(const rg_launch *producer, const rg_launch *vec) {
     return !weights || (producer->desc.variant.counters > 0 && producer->desc.tail_count == 0);
 }
 
+/* Are all parts that launch i gathers its own? A tail leaves nothing of partial weight gradients.
+ */
+static bool gathers_alone(const tails *t, int32_t i, int32_t producer) {
+    const rg_launch *launch = launch_at(t, i);
+    for (int32_t f = 0; f < launch->desc.fin_count; f++)
+        for (int32_t other = 0; other < t->count; other++)
+            if (other != i && other != producer &&
+                rg_launch_touches(launch_at(t, other), launch->buffer[launch->desc.fin[f].arg],
+                                  true, false) &&
+                launch_at(t, other)->program == launch->program)
+                return false;
+    return true;
+}
+
 static bool all_needs_are_before(const tails *t, int32_t i, int32_t producer) {
     const rg_launch *launch = launch_at(t, i);
     for (int32_t k = 0; k < launch->need_count; k++) {
@@ -131,6 +145,7 @@ static rg_status move_all(tails *t) {
             if (t->moved[i] >= 0 || launch->desc.kind != RG_K_VEC) continue;
             int32_t producer = producer_of(t, i);
             if (producer < 0 || !may_have(launch_at(t, producer), launch)) continue;
+            if (!gathers_alone(t, i, producer)) continue;
             if (!all_needs_are_before(t, i, producer) || result_is_read_before(t, i)) continue;
             RG_TRY(move(t, i, producer));
             again = true;

@@ -208,7 +208,7 @@ static void run_block(rg_emu_worker *worker, uint32_t block) {
     const rg_emu_launch *launch = worker->launch;
     worker->random = (launch->seed ^ (block + 1) * 0x9e3779b97f4a7c15ULL) | 1;
     worker->seen.block = (int)block;
-    worker->seen.tag = launch->first_tag + 2 + 2 * block;
+    worker->seen.tag = launch->first_tag + RG_EMULATE_STAGES * (1 + block);
     worker->seen.time = RG_EMULATE_FIRST_TIME;
     worker->seen.last = 0;
     reset_shared(worker);

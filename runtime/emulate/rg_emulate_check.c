@@ -134,8 +134,8 @@ static void write_shared(rg_emu_worker *worker, size_t at) {
  * counted. */
 static bool foreign(const rg_emu_worker *worker, uint32_t tag) {
     const rg_emulate_worker *seen = &worker->seen;
-    if (tag < seen->first_tag || (tag | 1) == (seen->tag | 1)) return false;
-    return !(seen->last && (tag & 1) == 0);
+    if (tag < seen->first_tag || RG_EMULATE_SAME_BLOCK(tag, seen->tag)) return false;
+    return seen->last <= tag % RG_EMULATE_STAGES;
 }
 
 static _Noreturn void fault_foreign(rg_emu_worker *worker, size_t at, bool writes, uint32_t tag,
@@ -145,7 +145,7 @@ static _Noreturn void fault_foreign(rg_emu_worker *worker, size_t at, bool write
         snprintf(what, sizeof what, "race with other blocks, which %s in the same launch", did);
     else
         snprintf(what, sizeof what, "race with block %u, which %s in the same launch",
-                 (tag - worker->seen.first_tag) / 2 - 1, did);
+                 (tag - worker->seen.first_tag) / RG_EMULATE_STAGES - 1, did);
     fault_device(worker, at, writes, what);
 }
 
@@ -162,7 +162,7 @@ static void check_device(rg_emu_worker *worker, size_t at, bool writes) {
         writer = tag;
     else if (reader < worker->seen.first_tag)
         reader = tag;
-    else if ((reader | 1) != (tag | 1))
+    else if (!RG_EMULATE_SAME_BLOCK(reader, tag))
         reader = worker->seen.first_tag;
     __atomic_store_n(place, (uint64_t)reader << 32 | writer, __ATOMIC_RELAXED);
 }

@@ -195,8 +195,8 @@ static void restart_tags(void) {
 
 uint32_t rg_emu_memory_tags(uint32_t blocks) {
     rg_emu_memory *memory = &rg_emu_device;
-    if (memory->next_tag > UINT32_MAX - 2 * (uint64_t)blocks - 8) restart_tags();
+    if (memory->next_tag > UINT32_MAX - RG_EMULATE_STAGES * ((uint64_t)blocks + 2)) restart_tags();
     uint32_t first = memory->next_tag;
-    memory->next_tag += 2 * blocks + 4;
+    memory->next_tag += RG_EMULATE_STAGES * (blocks + 1);
     return first;
 }

@@ -266,8 +266,8 @@ RG_EMULATE_INLINE RG_EMULATE_QUIET bool rg_emulate_device_read(rg_emulate_worker
     unsigned long both = __atomic_load_n(place, __ATOMIC_RELAXED);
     unsigned writer = (unsigned)both, reader = (unsigned)(both >> 32), tag = worker->tag;
     bool before = writer - RG_EMULATE_HOST < worker->first_tag - RG_EMULATE_HOST;
-    if (!before && (writer | 1) != (tag | 1)) return false;
-    if ((reader | 1) == (tag | 1) || reader == worker->first_tag) return true;
+    if (!before && !RG_EMULATE_SAME_BLOCK(writer, tag)) return false;
+    if (RG_EMULATE_SAME_BLOCK(reader, tag) || reader == worker->first_tag) return true;
     reader = reader < worker->first_tag ? tag : worker->first_tag;
     __atomic_store_n(place, (unsigned long)reader << 32 | writer, __ATOMIC_RELAXED);
     return true;
@@ -278,8 +278,8 @@ RG_EMULATE_INLINE RG_EMULATE_QUIET bool rg_emulate_device_write(rg_emulate_worke
     unsigned long *place = (unsigned long *)&worker->cell[at >> 2];
     unsigned long both = __atomic_load_n(place, __ATOMIC_RELAXED);
     unsigned writer = (unsigned)both, reader = (unsigned)(both >> 32), tag = worker->tag;
-    if (writer - 1u >= worker->first_tag - 1u && (writer | 1) != (tag | 1)) return false;
-    if (reader >= worker->first_tag && (reader | 1) != (tag | 1)) return false;
+    if (writer - 1u >= worker->first_tag - 1u && !RG_EMULATE_SAME_BLOCK(writer, tag)) return false;
+    if (reader >= worker->first_tag && !RG_EMULATE_SAME_BLOCK(reader, tag)) return false;
     __atomic_store_n(place, (unsigned long)reader << 32 | tag, __ATOMIC_RELAXED);
     return true;
 }

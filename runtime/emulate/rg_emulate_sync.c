@@ -78,7 +78,8 @@ void rg_emu_warp_barrier(rg_emulate_worker *seen, int line) {
     rg_emu_meet(seen, RG_EMULATE_MEET_BARRIER, NULL, 0, line);
 }
 
-/* Thread 0 counts. From here on the block's accesses carry the tag of one that has passed. */
+/* Thread 0 counts. From here on the block's accesses carry the tag of one that has passed once
+ * more. */
 static void count_block(rg_emu_worker *worker, unsigned *counter, int count) {
     rg_emulate_worker *seen = &worker->seen;
     if (!rg_emu_memory_holds((rg_cu_ptr)(uintptr_t)counter, sizeof *counter))
@@ -89,8 +90,11 @@ static void count_block(rg_emu_worker *worker, unsigned *counter, int count) {
     worker->answer = before == (unsigned)count - 1;
     if (worker->answer) __atomic_store_n(counter, 0, __ATOMIC_RELEASE);
     rg_emu_memory_written((rg_cu_ptr)(uintptr_t)counter, sizeof *counter);
-    seen->tag |= 1;
-    seen->last = (unsigned)worker->answer;
+    unsigned passed = seen->tag % RG_EMULATE_STAGES + 1;
+    if (passed == RG_EMULATE_STAGES)
+        rg_emu_fault(worker, "a block calls rg_last_block more than %d times", passed - 1);
+    seen->tag++;
+    seen->last = worker->answer ? passed : 0;
 }
 
 int rg_emu_last_block(rg_emulate_worker *seen, unsigned *counter, int count, int line) {

@@ -3,6 +3,8 @@
 
 #include "mutants.h"
 
+/* Of whose parts some are left over, in add_stages of test_mutants.c. */
+#define ODD   "heaps = \\(parts \\+ (17|24)\\)"
 #define WGRAD "_wgrad_ffma_split_tail__f32"
 #define SUMS  "_(fprop|dgrad)_ffma_tail__f32|_map_residual_tail__f32"
 
@@ -57,5 +59,48 @@ const mutant mutants_tail[] = {
      .kernel = SUMS,
      .find = "(const int parts[0-9] = .*) \\* ([0-9]+);",
      .put = "\\1 * \\2 - 1;"},
+    {.name = "stages: parts are added up before their neighbours are there",
+     .kernel = WGRAD,
+     .find = "if \\(!rg_last_block\\(counter \\+ 1 .*\\) return;",
+     .put = ""},
+    {.name = "stages: sums are added up before all are there",
+     .kernel = WGRAD,
+     .find = "if \\(rg_last_block\\(counter, heaps\\)\\)",
+     .put = "if (true)"},
+    {.name = "stages: the last heap is dropped",
+     .kernel = WGRAD,
+     .with = ODD,
+     .find = "heaps = \\(parts \\+ [0-9]+\\)",
+     .put = "heaps = parts"},
+    {.name = "stages: heaps share a counter",
+     .kernel = WGRAD,
+     .find = "counter \\+ 1 \\+ part0 / [0-9]+",
+     .put = "counter + 1"},
+    {.name = "stages: tiles share their counters",
+     .kernel = WGRAD,
+     .with = "tile = rg_block\\(\\) %",
+     .find = "counter = (a[0-9]+) \\+ .*;",
+     .put = "counter = \\1;"},
+    {.name = "stages: the last heap waits for parts that are none",
+     .kernel = WGRAD,
+     .with = ODD,
+     .find = "near = rg_min_int\\(([0-9]+), parts - part0\\)",
+     .put = "near = \\1"},
+    {.name = "stages: a heap takes its neighbour's first part too",
+     .kernel = WGRAD,
+     .find = "\\+ at, near, ",
+     .put = "+ at, near + 1, "},
+    {.name = "stages: a sum is left in the last part, not in the first",
+     .kernel = WGRAD,
+     .find = "rg_store4\\((a[0-9]+) \\+ \\(long long\\)part0",
+     .put = "rg_store4(\\1 + (long long)part"},
+    {.name = "stages: one heap is added up again and again",
+     .kernel = WGRAD,
+     .find = "(\\+ at, heaps), [0-9]+",
+     .put = "\\1, 0"},
+    {.name = "stages: parts are added up, not the sums of heaps",
+     .kernel = WGRAD,
+     .find = "(\\+ at, near), ([0-9]+)((.*\n)+.*\\+ at, heaps), [0-9]+",
+     .put = "\\1, \\2\\3, \\2"},
     {.name = NULL},
 };
