@@ -16,4 +16,5 @@ RG_KERNEL void RG_BOUNDS(${threads}, 1) ${sym}(${L.cu_kernel_params(k)}) {
         }
     }
     if (rg_tid() == 0) a${k.site[0].out[0].arg}[rg_block()] = all;
+    ${include("cu_tail.cu.tpl")}
 }

@@ -178,13 +178,14 @@ static void test_the_loss_scale_follows_its_rule(void **state) {
     (void)state;
     compiled c;
     compile(&c, "specs/tiny/tiny_residual.lua", "f16");
-    const rg_launch *next = find_launch(&c, RG_PP_UPDATE, "loss_scale_next");
+    const rg_launch *next = find_launch(&c, RG_PP_UPDATE, "largest_gradient_tail");
     assert_non_null(next);
+    assert_int_equal(next->desc.tail_count, 1);
     rg_loss_scaling want = {.scale = RG_LOSS_SCALE_FIRST};
     double scale = want.scale, steps = 0, out[3];
     for (int step = 0; step < 9000; step++) {
         double largest = step % 4500 == 4000 ? INFINITY : step == 4100 ? NAN : 3.0;
-        double leaf[1 + 3] = {largest, 0, scale, steps};
+        double leaf[1 + 4] = {largest, 0, 0, scale, steps}; /* and gradients, parts */
         run_one(next, leaf, out);
         assert_true(out[2] == rg_loss_scaling_next(&want, largest));
         scale = out[0];

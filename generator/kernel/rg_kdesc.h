@@ -219,7 +219,7 @@ enum {
  * all others are complete (rg_last_block); its FIN leaves gather PART arguments that this kernel
  * writes. They run one after the other, so that one may read what an earlier one stored. WGRAD: the
  * tail adds up PARTW, and the last tile of each slice of dw does that slice; what it leaves of the
- * parts is nobody's. */
+ * parts is nobody's. VEC with tails leaves parts, and gathers none in its own site. */
 typedef struct rg_ktail {
     rg_ksite site;
 } rg_ktail;

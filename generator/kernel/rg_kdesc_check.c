@@ -10,6 +10,7 @@ typedef struct check {
     int32_t
         rows; /* ROW leaves that earlier sites have made, as a count: made in the order 0, 1, ... */
     bool run; /* the site is over a run: a VEC kernel's, or a tail */
+    bool tail;
 } check;
 
 #define REQUIRE(check, condition, ...)                                                             \
@@ -217,8 +218,7 @@ static rg_status check_out(check *check, const rg_ksite *site, int32_t i, int32_
         REQUIRE(check, arg_fits(check, site, out->arg, true), "extents of output", i);
         return RG_OK;
     }
-    bool tail = check->run && desc->kind != RG_K_VEC;
-    REQUIRE(check, !check->run || (out->kind != RG_KOUT_MOMENTS && !tail),
+    REQUIRE(check, !check->run || (out->kind != RG_KOUT_MOMENTS && !check->tail),
             "reduction of a run, output", i);
     bool over_n = out->axes & RG_AXIS_N;
     REQUIRE(check, over_n ? part_ok(arg, site, out) : image_ok(desc, arg, site, out),
@@ -386,11 +386,20 @@ static rg_status check_fins(const check *check) {
     return RG_OK;
 }
 
+/* A run whose tails gather what it leaves: it gathers nothing itself. */
+static rg_status check_leaves_parts(const check *check, const rg_ksite *site) {
+    for (int32_t i = 0; i < site->expr.count; i++)
+        REQUIRE(check, site->expr.node[i].op != RG_EXPR_FIN, "partial result of this launch, node",
+                i);
+    return RG_OK;
+}
+
 static rg_status check_vec(const check *check) {
     const rg_kdesc *desc = check->desc;
     const rg_ksite *site = &desc->site[0];
     REQUIRE(check, desc->site_count == 1 && site->h == 1 && site->w == 1, "sites of a run",
             desc->site_count);
+    if (desc->tail_count) return check_leaves_parts(check, site);
     for (int32_t i = 0; i < desc->fin_count; i++)
         REQUIRE(check, fin_fits(desc, site, &desc->fin[i]), "partial result of other extent", i);
     return RG_OK;
@@ -413,9 +422,9 @@ static rg_status check_tail(check *check, const rg_ksite *site) {
 
 static rg_status check_tails(check *check) {
     const rg_kdesc *desc = check->desc;
-    bool none = desc->kind == RG_K_VEC || desc->kind == RG_K_PACK;
     if (desc->tail_count == 0) return RG_OK;
-    REQUIRE(check, desc->tail_count > 0 && desc->tail && !none, "tails", desc->tail_count);
+    REQUIRE(check, desc->tail_count > 0 && desc->tail && desc->kind != RG_K_PACK, "tails",
+            desc->tail_count);
     REQUIRE(check, desc->kind != RG_K_WGRAD || desc->tail_count == 1, "tails of weights",
             desc->tail_count);
     REQUIRE(check, desc->counter_arg >= 0 && desc->counter_arg < desc->arg_count, "no counter",
@@ -426,7 +435,7 @@ static rg_status check_tails(check *check) {
             counter->layout == RG_LAYOUT_FLAT && counter->type == RG_KTYPE_U32 && counter->read &&
                 counter->written && counter->length >= counters,
             "bad counter", desc->counter_arg);
-    check->run = true;
+    check->run = check->tail = true;
     for (check->site = 0; check->site < desc->tail_count; check->site++)
         RG_TRY(check_tail(check, &desc->tail[check->site].site));
     return RG_OK;

@@ -295,7 +295,7 @@ static rg_status run_body(rg_kinterp *in) {
     if (desc->kind == RG_K_INPUT) return rg_kinterp_input(in);
     if (desc->kind != RG_K_MAP && desc->kind != RG_K_VEC) return run_anchored(in);
     in->run = desc->kind == RG_K_VEC;
-    if (in->run) RG_TRY(rg_kinterp_fins(in));
+    if (in->run && desc->tail_count == 0) RG_TRY(rg_kinterp_fins(in));
     for (int32_t i = 0; i < desc->site_count; i++)
         RG_TRY(rg_kinterp_site(in, &desc->site[i], NULL));
     return RG_OK;

@@ -59,7 +59,6 @@ static int32_t producer_of(const tails *t, int32_t i) {
 
 /* Parts of weights: the producer says whether it adds them up. */
 static bool may_have(const rg_launch *producer, const rg_launch *vec) {
-    if (producer->desc.kind == RG_K_VEC || producer->desc.kind == RG_K_PACK) return false;
     for (int32_t i = 0; i < vec->desc.site[0].out_count; i++)
         if (vec->desc.site[0].out[i].kind != RG_KOUT_STORE) return false;
     bool weights = producer->desc.kind == RG_K_WGRAD;
