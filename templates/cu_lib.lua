@@ -105,9 +105,9 @@ function L.cu_own_args(k)
     return lines
 end
 
--- The number of the block among those of its instance.
-function L.cu_block(k)
-    return L.over("rg_block()", k.instances or 1)
+-- The number of the block among those of its instance; block: C text of its number.
+function L.cu_block(k, block)
+    return L.over(block or "rg_block()", k.instances or 1)
 end
 
 -- The arguments that a site's root reads.

@@ -167,10 +167,10 @@ local function consider(k, best, p, split)
         local us = L.cu_issue_us(n * g.tiles * parts, g.warps, 4 * (cycles * share + fixed_cycles(g)), g.resident)
         local staged = n * g.tiles * g.patches * t.max_blocks * g.buffer * g.format.bytes
         us = L.cu_launch_us + math.max(us, L.cu_traffic_us(k), staged / 5500 / 1000)
-        local more, gather = L.cu_parts_us(n, parts, g.weights, g.gh * g.gw * g.ct * g.kt)
+        local more, heaps = L.cu_parts_us(n, parts, g.weights, g.gh * g.gw * g.ct * g.kt)
         if split then us = us + more end
         if chain * steps_of(g.format) <= L.mma_chain and (not best.us or us < best.us) then
-            best.us, best.g, best.p, best.strips, best.gather = us, g, p, strips, gather
+            best.us, best.g, best.p, best.strips, best.heaps = us, g, p, strips, split and heaps or 0
         end
     end
 end
@@ -258,7 +258,7 @@ end
 -- A third buffer where copies are all that fills them, patches are enough to use it, and it costs no block its place.
 local function deepen(k, best, split)
     local g, deep = best.g, {}
-    best.p.strips, best.p.gather = best.strips, best.gather
+    best.p.strips, best.p.heaps = best.strips, best.heaps
     if not (L.mma_is_plain(k, g.x, g.format) and L.mma_is_plain(k, g.dy, g.format)) then return g end
     local patches = split and g.patches // best.strips or g.patches * t.max_blocks
     for name, value in pairs(best.p) do deep[name] = value end
@@ -277,7 +277,7 @@ function L.mma_wgrad_plan(k, split, stem)
     local g = deepen(k, best, split)
     return {params = best.p, threads = g.threads, shared_bytes = g.shared, complete = not split, cost_us = best.us,
             tiles_per_block = split and g.tiles * best.strips or 0, tiles_fixed = split and 0 or g.tiles,
-            parts_per_block = split and best.strips or 0, counters = split and L.cu_parts_counters(g.tiles, t.max_blocks * best.strips, best.gather) or 0}
+            parts_per_block = split and best.strips or 0, counters = split and g.tiles * (1 + best.heaps) or 0}
 end
 
 -- Can the matrix unit of this architecture multiply the format?

@@ -62,6 +62,13 @@ end
 
 -- ---- partial weight gradients ----
 
+-- What their tail touches, as a set of indices.
+function L.cu_tail_wgrad_args(k)
+    local used = L.cu_site_args(k.tail[0])
+    used[k.contr[0].w_arg], used[k.counter_arg] = true, true
+    return used
+end
+
 -- Lines that store element `at` (and the next three) of the sums `sum`.
 function L.cu_tail_weights(k, at)
     local view = L.cu_tail(k, 0)

@@ -25,25 +25,21 @@ function L.cu_wgrad(k, p)
     g.x_floats = L.round_up(g.slots_h * g.slots_w * 16 * g.ct, 4)
     g.buffer = g.x_floats + g.ph * g.pw * 16 * g.kt
     g.shared = 8 * g.buffer
-    g.registers = g.cols == 8 and 136 or 96
+    g.registers = g.cols == 8 and 136 or g.v == 1 and 104 or 96
     g.resident = L.cu_resident(g.threads, g.registers, g.shared)
     g.weights = L.ceil_div(g.w.kp, g.w.kb) * g.r * g.s * g.x.c * g.w.kb
     return g
 end
 
 -- What it takes `n` instances to leave parts of so many weights, and blocks to add up all parts of their slices at 80 GB/s: microseconds,
--- and how many parts a block adds up first (0: the last block of a slice adds up all).
+-- and the most heaps of parts whose sums are made first (0: the last block of a slice adds up all).
 function L.cu_parts_us(n, parts, weights, slice)
-    local gather, us = 0, parts * slice * 4 / 80e3
-    local near = math.ceil(math.sqrt(parts))
-    local staged = 1 + (near + L.ceil_div(parts, near)) * slice * 4 / 80e3
-    if staged < us then gather, us = near, staged end
-    return n * parts * weights * 4 / L.cu_gbps / 1000 + us, gather
-end
-
--- Counters of its tail: a slice's, and one for each of those that add up some parts first.
-function L.cu_parts_counters(slices, parts, gather)
-    return slices * (gather > 0 and 1 + L.ceil_div(parts, gather) or 1)
+    local most, us = 0, parts * slice * 4 / 80e3
+    local size = math.ceil(math.sqrt(parts))
+    local heaps = L.ceil_div(parts, size)
+    local staged = 1 + (size + heaps) * slice * 4 / 80e3
+    if staged < us then most, us = heaps, staged end
+    return n * parts * weights * 4 / L.cu_gbps / 1000 + us, most
 end
 
 -- Warp instructions of a block for one patch.
@@ -62,8 +58,8 @@ local function consider(k, best, p, split)
     local patches = g.patches * t.max_blocks / parts
     local us = L.cu_issue_us(n * g.tiles * parts, g.warps, issue_of(k, g) * patches + g.warps * 300, g.resident)
     us = L.cu_launch_us + math.max(us, L.cu_traffic_us(k))
-    local more, gather = L.cu_parts_us(n, parts, g.weights, g.rows * g.kt)
-    p.gather = gather
+    local more, heaps = L.cu_parts_us(n, parts, g.weights, g.rows * g.kt)
+    p.heaps = split and heaps or 0
     if split then us = us + more end
     if not best.us or us < best.us then best.us, best.g, best.p = us, g, p end
 end
@@ -118,7 +114,7 @@ function L.cu_wgrad_plan(k, split)
     local g = best.g
     return {params = best.p, threads = g.threads, shared_bytes = g.shared, complete = not split, cost_us = best.us,
             tiles_per_block = split and g.tiles * g.strips or 0, tiles_fixed = split and 0 or g.tiles,
-            parts_per_block = split and g.strips or 0, counters = split and L.cu_parts_counters(g.tiles, t.max_blocks * g.strips, best.p.gather) or 0}
+            parts_per_block = split and g.strips or 0, counters = split and g.tiles * (1 + best.p.heaps) or 0}
 end
 
 function L.cu_wgrad_applies(k)

@@ -84,14 +84,10 @@ RG_DEVICE void leave(float *dw, int r0, int s0, int c0, int k0, const float (*ac
     }
 }
 
-% if L.cu_has_tails(k) then
-${include("cu_add_parts.cu.tpl", {gh = g.gh, gw = g.gw, ct = g.ct, kt = g.kt})}
-% end
+${include("cu_tail_wgrad.cu.tpl", {g = g, gw = g.gw, ct = g.ct})}
 RG_KERNEL RG_BOUNDS(${T}, ${g.resident}) void ${sym}(${L.cu_kernel_params(k)}) {
     ${L.cu_own_args(k)}
-    const int tile = ${L.cu_mod(L.cu_block(k), g.tiles)}${split and ", part = " .. L.over(L.cu_block(k), g.tiles) or ""};
-    const int k0 = ${L.cu_product(L.cu_mod("tile", g.chunks_k), g.kt)}, c0 = ${L.cu_product(L.cu_mod(L.over("tile", g.chunks_k), g.chunks_c), g.ct)}, group = ${L.over("tile", g.chunks_k * g.chunks_c)};
-    const int r0 = ${L.times(L.over("group", g.groups_w), g.gh)}, s0 = ${L.cu_product(L.cu_mod("group", g.groups_w), g.gw)};
+    ${include("cu_wgrad_slice.cu.tpl", {g = g, split = split, block = "rg_block()"})}
     float *const shared = rg_dynamic_shared();
     /* Patches first to last, counted through the image blocks. */
 % if split then
@@ -140,5 +136,7 @@ RG_KERNEL RG_BOUNDS(${T}, ${g.resident}) void ${sym}(${L.cu_kernel_params(k)}) {
         }
     }
     leave(dw, r0, s0, c0, k0, acc);
-    ${include("cu_tail_wgrad.cu.tpl", {gh = g.gh, gw = g.gw, ct = g.ct, kt = g.kt, slice = "tile", slices = g.tiles})}
+% if L.cu_has_tails(k) then
+    add_up_slice(${L.cu_args(k, L.cu_tail_wgrad_args(k))});
+% end
 }

@@ -76,6 +76,20 @@ RG_DEVICE float rg_shfl_${way[1]}(float v, int ${way[2]}) {
 #endif
 
 % end
+% for _, which in ipairs {"tid", "block"} do
+//@ rg_${which}_anew
+/* rg_${which}(), read again: what follows from it is worked again, and is in no register until then. */
+RG_DEVICE int rg_${which}_anew() {
+#ifdef RG_EMULATE
+    return rg_${which}();
+#else
+    int number;
+    asm volatile("mov.u32 %0, %%${which == "tid" and "tid" or "ctaid"}.x;" : "=r"(number));
+    return number;
+#endif
+}
+
+% end
 //@ rg_last_block
 /* True in all threads of the block that comes last of `count`; what the others wrote is then visible to it. The counter begins at 0
  * and is 0 again after the launch. All threads of the block call it. */

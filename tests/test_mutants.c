@@ -133,27 +133,6 @@ static void add_format(bench *b, rg_kformat format) {
     rg_tpl_close(b->tpl);
 }
 
-/* Weight gradients with so many parts that some blocks add up some first. */
-static void add_stages(bench *b) {
-    const rg_target target = {.name = "cuda",
-                              .isa = "cuda",
-                              .vector = VECTOR,
-                              .arch = ARCH,
-                              .precision = RG_KFORMAT_F32,
-                              .max_blocks = 300};
-    int32_t count;
-    if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
-    const rg_case *cases = rg_cases(b->ctx.arena, VECTOR, &count);
-    assert_non_null(cases);
-    for (int32_t i = 0; i < count; i++) {
-        if (cases[i].desc.kind != RG_K_WGRAD) continue;
-        rg_case many = cases[i];
-        many.live = 16 * 37 - 3; /* the last ones are fewer */
-        add_cases(b, &many, 1, true, 1);
-    }
-    rg_tpl_close(b->tpl);
-}
-
 static void dump(const bench *b) {
     const char *folder = getenv("RG_MUTANTS_DUMP");
     for (int32_t i = 0; folder && i < b->subject_count; i++) {
@@ -375,7 +354,6 @@ static void test_every_broken_kernel_is_caught(void **state) {
     bench b;
     bench_open(&b);
     for (rg_kformat f = RG_KFORMAT_F32; f <= RG_KFORMAT_F16; f++) add_format(&b, f);
-    add_stages(&b);
     dump(&b);
     const mutant *const list[] = {mutants_conv, mutants_wgrad,     mutants_rest, mutants_mma,
                                   mutants_tail, mutants_instances, mutants_rider};

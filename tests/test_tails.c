@@ -328,8 +328,8 @@ static int32_t count_texts(const bench *b, const char *text) {
 }
 
 /* Hundreds of parts of weights: neighbouring ones first, the last of them fewer; then one alone. */
-static void check_stages(rg_kformat format) {
-    bench *b = bench_open(300, format);
+static void check_stages(rg_kformat format, int32_t planned) {
+    bench *b = bench_open(planned, format);
     add_cases(b, "wgrad", 5);
     build_all(b);
     assert_true(count_texts(b, "heaps") > 0);
@@ -340,8 +340,14 @@ static void check_stages(rg_kformat format) {
 
 static void test_hundreds_of_parts_are_added_up_in_two_stages(void **state) {
     (void)state;
-    check_stages(RG_KFORMAT_F32);
-    check_stages(RG_KFORMAT_BF16);
+    check_stages(RG_KFORMAT_F32, 300);
+    check_stages(RG_KFORMAT_BF16, 300);
+}
+
+/* Its counters do for any batch. */
+static void test_more_parts_than_were_planned_are_added_up(void **state) {
+    (void)state;
+    check_stages(RG_KFORMAT_F32, 1);
 }
 
 /* More parts than a block has threads, and none for some of these. */
@@ -573,6 +579,7 @@ int main(void) {
         cmocka_unit_test(test_the_same_after_matrix_units),
         cmocka_unit_test(test_the_last_block_of_a_run_does_so_too),
         cmocka_unit_test(test_hundreds_of_parts_are_added_up_in_two_stages),
+        cmocka_unit_test(test_more_parts_than_were_planned_are_added_up),
         cmocka_unit_test(test_more_parts_than_threads_are_gathered_whole),
         cmocka_unit_test(test_a_large_batch_is_gathered_in_several_chains),
         cmocka_unit_test(test_a_step_of_the_reference_network_has_few_launches),
