@@ -74,6 +74,9 @@ static rg_status read_params(reference *ref) {
     rg_trained done = {0};
     if (ref->job->cli->init) status = rg_params_load(ref->ctx, exec, ref->job->cli->init, &done);
     ref->steps = done.steps;
+    if (done.optim_steps && !ref->job->cli->quiet)
+        printf("%s: its optimiser's part is ignored: the reference starts the optimiser afresh\n",
+               ref->job->cli->init);
     for (int32_t row = 0; status == RG_OK && row < ref->table->param_count; row++) {
         const rg_param *param = &ref->table->param[row];
         int64_t count = elements(param);

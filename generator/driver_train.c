@@ -115,6 +115,17 @@ static void tell_order(const rg_job *job, const char *path, const rg_trained *do
     if (text) tell(job, path, text);
 }
 
+/* The file is another optimiser's. */
+static void tell_unused(const rg_job *job, const char *path, const rg_trained *done) {
+    static const char *const what[] = {
+        NULL, "its optim.moment1 is ignored: this spec's optimiser keeps no moments",
+        "its optim.moment2 is ignored: this spec's optimiser keeps first moments alone, and takes "
+        "optim.moment1 for them",
+        "its optim.moment1 and optim.moment2 are ignored: this spec's optimiser keeps no moments"};
+    int which = done->unused[0] + 2 * done->unused[1];
+    if (which) tell(job, path, what[which]);
+}
+
 static rg_status start(rg_job *job, rg_exec **exec, rg_trained *done) {
     RG_TRY(rg_job_build(job));
     print_build(job);
@@ -127,6 +138,7 @@ static rg_status start(rg_job *job, rg_exec **exec, rg_trained *done) {
     bool trains = strcmp(job->cli->command, "train") == 0;
     if (trains && !done->optim_steps && rg_params_has_optim(rg_exec_plan(*exec)))
         tell(job, path, "holds nothing of the optimiser, which starts afresh");
+    if (trains) tell_unused(job, path, done);
     return RG_OK;
 }
 

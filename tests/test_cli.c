@@ -285,6 +285,49 @@ static void test_an_optimiser_that_starts_afresh_is_told_without_counters_too(vo
     assert_non_null(strstr(last.out, "holds nothing of the optimiser, which starts afresh"));
 }
 
+static void train_by(const char *optimiser, const char *first) {
+    char text[512];
+    snprintf(text, sizeof text,
+             "data {dataset = 'synthetic', height = 3, width = 5, channels = 3, classes = 10}\n"
+             "train {batch = 16, epochs = 1, lr = 1e-3, optimizer = %s}\n"
+             "function network(x)\n"
+             "    return x:relu():flatten():linear('classifier', {out = 10})\n"
+             "end\n",
+             optimiser);
+    write_text(FOLDER "/by.lua", text);
+    RUN("train", FOLDER "/by.lua", "--data=synthetic", "--steps=1", "--eval-steps=0",
+        "--save=" FOLDER "/by", first, QUICK);
+    expect_done();
+}
+
+static void test_moments_that_the_optimiser_does_not_keep_are_told(void **state) {
+    (void)state;
+    static const char both[] = "/adam: its optim.moment1 and optim.moment2 are ignored: this ",
+                      second[] = "/adam: its optim.moment2 is ignored: this ",
+                      first[] = "/momentum: its optim.moment1 is ignored: this ";
+    unlink(FOLDER "/adam");
+    unlink(FOLDER "/momentum");
+    train_by("'adam'", "--resume=" FOLDER "/adam");
+    train_by("'sgd', momentum = 0.9", "--resume=" FOLDER "/momentum");
+    train_by("'adam'", "--resume=" FOLDER "/adam");
+    assert_null(strstr(last.out, "ignored"));
+    train_by("'sgd', momentum = 0.9", "--init=" FOLDER "/adam");
+    assert_non_null(strstr(last.out, second));
+    train_by("'sgd'", "--init=" FOLDER "/adam");
+    assert_non_null(strstr(last.out, both));
+    train_by("'sgd'", "--resume=" FOLDER "/momentum");
+    assert_non_null(strstr(last.out, first));
+    RUN("eval", FOLDER "/by.lua", "--data=synthetic", "--init=" FOLDER "/adam", QUICK);
+    expect_done();
+    assert_null(strstr(last.out, "ignored"));
+    RUN("train", FOLDER "/by.lua", "--data=synthetic", "--steps=1", "--device=reference",
+        "--init=" FOLDER "/adam");
+    expect_done();
+    assert_non_null(strstr(last.out, "/adam: its optimiser's part is ignored: the reference "));
+    train_by("'sgd'", "--resume=" FOLDER "/adam");
+    assert_non_null(strstr(last.out, both));
+}
+
 /* The optimiser's part of a file is no more to be trusted than its parameters. */
 static void expect_no_moment(const char *name, float value) {
     static uint8_t bytes[1 << 20];
@@ -461,6 +504,7 @@ int main(void) {
         cmocka_unit_test(test_a_run_stopped_and_resumed_gives_the_bits_of_one_never_stopped),
         cmocka_unit_test(test_so_does_one_in_half_precision_on_the_emulator),
         cmocka_unit_test(test_an_optimiser_that_starts_afresh_is_told_without_counters_too),
+        cmocka_unit_test(test_moments_that_the_optimiser_does_not_keep_are_told),
         cmocka_unit_test(test_moments_that_none_can_be_are_refused),
         cmocka_unit_test(test_missing_compiler_is_one_line_that_says_what_to_install),
         cmocka_unit_test(test_loss_that_is_no_number_stops_at_its_step),

@@ -458,9 +458,11 @@ static void test_a_checkpoint_of_another_optimiser_or_precision_is_read(void **s
     *number(0) = 2;
     assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
     assert_true(*number(0) == 2 && done.optim_steps == 4);
+    assert_true(!done.unused[0] && !done.unused[1]);
     tp.plan.program[RG_PP_UPDATE].op_count = 0; /* evaluation alone */
     assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
     assert_true(done.steps == 9);
+    assert_true(done.unused[0] && !done.unused[1]);
 }
 
 static void refuse(rg_safetensors *file, const char *text) {

@@ -218,14 +218,16 @@ typedef struct rg_trained {
     uint64_t steps;
     uint64_t optim_steps; /* those that the optimiser's state has seen; 0: it is zeros */
     uint64_t batch, seed; /* images a step, of their order; batch 0: neither is known */
+    bool unused[2];       /* the file has first, second moments that the plan's optimiser keeps not;
+                             loading sets it */
 } rg_trained;
 
 /* Loads parameters and states by name; F32 or F64 (rounded to f32), counters I64; and what a
  * checkpoint holds besides: the optimiser's moments (`optim.moment1.NAME`, with the shape of the
  * parameter), its steps, f16's loss scaling, the steps of the training (else the largest counter
- * tells them), their batch and seed. What the plan's optimiser has no use for is passed over. A
- * missing name, a name too many, a wrong shape: one line, nothing is changed. `trained` may be
- * NULL. */
+ * tells them), their batch and seed. Moments that the plan's optimiser has no use for are passed
+ * over, and `trained` says so. A missing name, a name too many, a wrong shape: one line, nothing is
+ * changed. `trained` may be NULL. */
 rg_status rg_params_load(rg_ctx *ctx, rg_exec *exec, const char *path,
                          rg_trained *trained) RG_CHECKED;
 /* PyTorch's state_dict alone. */

@@ -190,6 +190,15 @@ static rg_status stage_number(load *l, const char *name, float least, float most
     return RG_OK;
 }
 
+/* Moments of a kind that nothing reads. */
+static bool has_unused(const load *l, int form) {
+    if (uses(l->plan, form_arena[form])) return false;
+    for (uint32_t i = 0; i < l->file.count; i++)
+        if (strncmp(l->file.entry[i].name, form_prefix[form], strlen(form_prefix[form])) == 0)
+            return true;
+    return false;
+}
+
 /* A file without OPTIM_STEP is none of a run that is to go on, or of PyTorch. */
 static rg_status stage_optim(load *l) {
     const rg_tensor_entry *train = rg_safetensors_find(&l->file, TRAIN_STEP);
@@ -197,6 +206,7 @@ static rg_status stage_optim(load *l) {
     l->trained.steps = l->counted;
     if (train) stage_count(l, train, &l->trained.steps);
     stage_order(l);
+    for (int form = 1; form < FORMS; form++) l->trained.unused[form - 1] = has_unused(l, form);
     if (!optim) return RG_OK;
     stage_count(l, optim, &l->trained.optim_steps);
     for (int form = 1; form < FORMS; form++)
