@@ -47,6 +47,8 @@ static void test_wrong_options_are_usage_errors(void **state) {
                                               cases[i][1] ? cases[i][2] : NULL, NULL});
         expect_line(2, cases[i][3]);
     }
+    RUN("train", SPEC, "--device=reference", "--resume=x");
+    expect_line(2, "--resume is for train, on kernels");
 }
 
 /* ---- specs and data ---- */

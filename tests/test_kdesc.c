@@ -371,6 +371,14 @@ static void test_a_rider_is_described_whole(void **state) {
     desc->contr[1].acc = 0; /* then nothing makes the sum that the epilogue reads */
     assert_int_equal(rg_kdesc_check(&ctx, desc), RG_E_INTERNAL);
     desc->contr[1].acc = 1;
+    const rg_kcontr back[] = {desc->contr[0], desc->contr[1], desc->contr[0]};
+    rg_kdesc three = *desc;
+    three.contr = rg_arena_copy(ctx.arena, back, sizeof back);
+    three.contr_count = 3;
+    assert_non_null(three.contr);
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_E_INTERNAL); /* the first sum again */
+    three.contr[2] = desc->contr[1];
+    assert_int_equal(rg_kdesc_check(&ctx, &three), RG_OK);
     desc->contr[1].site = 1; /* the epilogue */
     assert_int_equal(rg_kdesc_check(&ctx, desc), RG_E_INTERNAL);
 }

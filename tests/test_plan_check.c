@@ -11,7 +11,7 @@
 #include "test_plan.h"
 
 /* Buffers of the good plan, in their order. */
-enum { IMAGE, LABEL, LOSS, CORRECT, LOGITS, X, Y, PART, GAMMA, WEIGHT, FC, MEAN };
+enum { IMAGE, LABEL, LOSS, CORRECT, LOGITS, X, Y, PART, GAMMA, WEIGHT, FC, MEAN, SCALE };
 
 static rg_ctx ctx;
 static test_plan tp;
@@ -35,6 +35,7 @@ static void add_buffers(void) {
     rg_plan_buffer fc = {.layout = RG_PL_WEIGHT, .dim = {10, 2, 2, 16}, .cp = 16, .kb = 16};
     tp_buffer(&tp, "fc", RG_ARENA_PARAM, fc, 16 * 64);
     tp_vec(&tp, "mean", RG_ARENA_STATE, 20);
+    tp_vec(&tp, "scale", RG_ARENA_STATE, 1);
     for (int i = RG_ARENA_GRAD; i <= RG_ARENA_MOMENT2; i++)
         tp.plan.arena_bytes[i] = tp.plan.arena_bytes[RG_ARENA_PARAM];
     tp.plan.io = (rg_plan_io){IMAGE, LABEL, LOSS, CORRECT, LOGITS};
@@ -258,10 +259,19 @@ static void test_parameters_do_not_share_memory(void **state) {
     assert_int_equal(rg_plan_check(&ctx, &tp.plan), RG_OK);
 }
 
+static void test_a_wrong_loss_scaling_is_refused(void **state) {
+    (void)state;
+    BAD(tp.plan.scaling.scale, SCALE, "number 1 of the loss scaling is in buffer");
+    tp.plan.scaling = (rg_plan_scaling){SCALE, SCALE};
+    assert_int_equal(rg_plan_check(&ctx, &tp.plan), RG_OK);
+    BAD(tp.plan.scaling.steps, tp.plan.buffer_count, "number 1 of the loss scaling is in buffer");
+    BAD(tp.plan.scaling.scale, MEAN, "number 0 of the loss scaling has a wrong");
+    BAD(tp.plan.scaling.scale, LOSS, "number 0 of the loss scaling has a wrong");
+    BAD(tp.buffer[SCALE].layout, RG_PL_RAW, "number 0 of the loss scaling has a wrong");
+}
+
 static void test_a_wrong_input_or_output_is_refused(void **state) {
     (void)state;
-    BAD(tp.plan.scaling.scale, MEAN, "loss scaling");
-    BAD(tp.plan.scaling.steps, 99, "loss scaling");
     BAD(tp.plan.io.image, UINT32_MAX, "'image'");
     BAD(tp.plan.io.label, UINT32_MAX, "'label'");
     BAD(tp.plan.io.loss, 99, "'loss'");
@@ -328,6 +338,7 @@ int main(void) {
         T(test_memory_is_shared_only_across_a_wait),
         T(test_a_wrong_parameter_is_refused),
         T(test_parameters_do_not_share_memory),
+        T(test_a_wrong_loss_scaling_is_refused),
         T(test_a_wrong_input_or_output_is_refused),
         T(test_no_single_byte_leads_out_of_bounds),
     };

@@ -294,7 +294,7 @@ static int32_t operands_of(const rg_kdesc *desc) {
     int32_t operands = 0, acc = 0;
     for (int32_t i = 0; i < desc->contr_count; i++) {
         const rg_kcontr *contr = &desc->contr[i];
-        bool next = contr->acc == 1 && i > 0 && desc->kind == RG_K_CONV;
+        bool next = contr->acc == 1 && i > 0;
         if (contr->site < 0 || contr->site > operands) return 0;
         if (contr->acc != acc && !next) return 0;
         operands += contr->site == operands;
