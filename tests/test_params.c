@@ -494,12 +494,15 @@ static void test_mistakes_in_the_optimisers_part_are_told(void **state) {
         if (bias) entry->name = "optim.moment3.conv.bias";
         if (bias) refuse(&file, "tensor 'optim.moment1.conv.bias' is missing");
         if (bias) assert_true(has_error("tensor 'optim.moment3.conv.bias' is none of"));
-        bool step = strcmp(entry->name, "optim.step") == 0;
-        if (step) entry->dtype = "F64";
-        if (step) refuse(&file, "tensor 'optim.step' is F64 [], the network wants I64 []");
+        bool optim = strcmp(entry->name, "optim.step") == 0;
+        if (optim || strcmp(entry->name, "train.step") == 0) {
+            entry->dtype = "F64";
+            refuse(&file, optim ? "tensor 'optim.step' is F64 [], the network wants I64 []"
+                                : "tensor 'train.step' is F64 [], the network wants I64 []");
+        }
         *entry = good;
     }
-    assert_int_equal(ctx.count, 7);
+    assert_int_equal(ctx.count, 8);
 }
 
 static void test_every_failed_allocation_leaves_the_parameters_alone(void **state) {
