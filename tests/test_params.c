@@ -452,6 +452,7 @@ static void test_pytorchs_file_holds_nothing_of_the_optimiser(void **state) {
 static void test_a_checkpoint_of_another_optimiser_or_precision_is_read(void **state) {
     (void)state;
     float moment[2][WEIGHTS];
+    const float zeros[WEIGHTS] = {0};
     rg_trained done = {0};
     save_checkpoint(moment);
     tp.plan.scaling = (rg_plan_scaling){UINT32_MAX, UINT32_MAX};
@@ -460,7 +461,10 @@ static void test_a_checkpoint_of_another_optimiser_or_precision_is_read(void **s
     assert_true(*number(0) == 2 && done.optim_steps == 4);
     assert_true(!done.unused[0] && !done.unused[1]);
     tp.plan.program[RG_PP_UPDATE].op_count = 0; /* evaluation alone */
+    rg_params_write(exec, WEIGHT, RG_ARENA_MOMENT1, zeros);
+    rg_params_write(exec, BIAS, RG_ARENA_MOMENT1, zeros);
     assert_int_equal(rg_params_load(&ctx, exec, path, &done), RG_OK);
+    assert_moments(zeros, zeros);
     assert_true(done.steps == 9);
     assert_true(done.unused[0] && !done.unused[1]);
 }
