@@ -11,9 +11,10 @@ every other round, so that nobody always follows the other's heat. Without --con
 configuration without options. --peer: PyTorch by torch_step.py with these options, several times
 where they differ (as in --peer="eager bf16=--device=cuda --precision=bf16"). Without it: PyTorch on
 the processor. Peers get warm one after the other (a compiling one takes long); one that ends,
-cannot be started, answers other than JSON or does not answer within --patience seconds is left out,
-and standard error says so. Speedups are told against the first PyTorch that is left, and name it;
-where none is, the table has times alone.
+cannot be started, answers other than by times in JSON or does not answer within --patience seconds
+is left out, and standard error says so; where every configuration of resgen is, the exit status is
+1. Speedups are told against the first PyTorch that is left, and name it; where none is, the table
+has times alone.
 """
 
 import argparse
@@ -46,7 +47,7 @@ def arguments():
 
 
 class Gone(Exception):
-    """A peer that does not answer, or not in JSON."""
+    """A peer that does not answer, or not by times in JSON."""
 
 
 def parsed(text):
@@ -54,6 +55,13 @@ def parsed(text):
         return json.loads(text)
     except ValueError as why:
         raise Gone("its answer is not JSON: %s" % why)
+
+
+def times_in(answer, what):
+    numbers = isinstance(answer, list) and all(isinstance(ms, (int, float)) for ms in answer)
+    if not numbers or not answer:
+        raise Gone("its answer has no times '%s'" % what)
+    return answer
 
 
 class Torch:
@@ -89,7 +97,7 @@ class Torch:
         return self.answer()
 
     def times(self):
-        return {"step_ms": self.ask("step"), "eval_ms": self.ask("eval")}
+        return {key: times_in(self.ask(key[: -len("_ms")]), key) for key in KEYS}
 
     def close(self):
         self.process.kill()
@@ -108,7 +116,9 @@ class Resgen:
         except (OSError, subprocess.SubprocessError) as why:
             raise Gone(why)
         result = parsed(done.stdout)
-        return {key: [float(ms) for ms in result[key]] for key in KEYS}
+        if not isinstance(result, dict):
+            raise Gone("its answer is no object")
+        return {key: times_in(result.get(key), key) for key in KEYS}
 
     def warm_up(self):
         self.times()  # fills the cache of built kernels
@@ -134,6 +144,11 @@ def leave_out(peer, peers, why):
     print("compare_step: %s is left out: %s" % (peer.name, why), file=sys.stderr)
     peer.close()
     peers.remove(peer)
+
+
+def need_resgen(peers):
+    if not any(isinstance(peer, Resgen) for peer in peers):
+        sys.exit("compare_step: no configuration of resgen is left: nothing to compare")
 
 
 def measure(peers, rounds):
@@ -196,12 +211,12 @@ def main():
                 peer.warm_up()
             except Gone as why:
                 leave_out(peer, peers, why)
+        need_resgen(peers)
         result = measure(peers, args.rounds)
+        need_resgen(peers)
     finally:
         for peer in peers:
             peer.close()
-    if not result:
-        sys.exit("compare_step: nothing is left to compare")
     table(result, next((peer.name for peer in peers if isinstance(peer, Torch)), None))
     if args.json:
         with open(args.json, "w") as file:
