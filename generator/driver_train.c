@@ -144,8 +144,10 @@ static rg_status start(rg_job *job, rg_exec **exec, rg_trained *done) {
 
 static void print_epoch_json(void *user, const rg_epoch *e) {
     (void)user;
-    printf("{\"epoch\": %u, \"steps\": %llu, \"train_loss\": %.9g, \"train_acc\": %.9g, ", e->epoch,
-           (unsigned long long)e->steps, e->train_loss, e->train_acc);
+    printf("{\"epoch\": %u, \"steps\": %llu, \"first_step\": %llu, \"last_step\": %llu, ", e->epoch,
+           (unsigned long long)e->steps, (unsigned long long)e->first_step,
+           (unsigned long long)e->last_step);
+    printf("\"train_loss\": %.9g, \"train_acc\": %.9g, ", e->train_loss, e->train_acc);
     if (e->validated)
         printf("\"valid_loss\": %.9g, \"valid_acc\": %.9g, ", e->valid_loss, e->valid_acc);
     printf("\"valid_images\": %llu, \"train_seconds\": %.3f, \"seconds\": %.3f}\n",

@@ -199,12 +199,15 @@ void rg_evaluation_format(const rg_evaluation *found, uint64_t count, char *text
 }
 
 void rg_epoch_format(const rg_epoch *epoch, char *text, size_t size) {
-    char valid[160] = "";
+    char valid[160] = "", part[64] = "";
     unsigned long seconds = (unsigned long)epoch->seconds;
     rg_evaluation found = {epoch->valid_loss, epoch->valid_acc, epoch->valid_images};
     if (epoch->validated) rg_evaluation_format(&found, epoch->valid_count, valid, sizeof valid);
-    snprintf(text, size, "[%2u] Train:(L=%.6f, Acc=%.6f)%s%s, T: %02lu:%02lu:%02lu", epoch->epoch,
-             epoch->train_loss, epoch->train_acc, epoch->validated ? ", " : "", valid,
+    if (epoch->first_step > 0)
+        snprintf(part, sizeof part, ", steps %llu to %llu alone",
+                 (unsigned long long)epoch->first_step, (unsigned long long)epoch->last_step);
+    snprintf(text, size, "[%2u] Train:(L=%.6f, Acc=%.6f%s)%s%s, T: %02lu:%02lu:%02lu", epoch->epoch,
+             epoch->train_loss, epoch->train_acc, part, epoch->validated ? ", " : "", valid,
              seconds / 3600, seconds / 60 % 60, seconds % 60);
 }
 
@@ -380,7 +383,8 @@ static rg_status validate(train_state *state, rg_epoch *record) {
 
 static rg_status train_epoch(train_state *state, uint32_t epoch, uint64_t step) {
     const rg_train_options *options = state->options;
-    rg_epoch record = {.epoch = epoch};
+    const uint64_t before = state->steps;
+    rg_epoch record = {.epoch = epoch, .first_step = step};
     train_sums sums = {0};
     bool stopped = false;
     double start = now_seconds();
@@ -393,6 +397,7 @@ static rg_status train_epoch(train_state *state, uint32_t epoch, uint64_t step) 
     if (stopped) return interrupt(state);
     record.train_seconds = now_seconds() - start;
     record.steps = state->steps;
+    record.last_step = step + (state->steps - before) - 1;
     record.images = sums.images;
     record.train_loss = sums.loss / (double)sums.images;
     record.train_acc = sums.correct / (double)sums.images;

@@ -9,9 +9,10 @@
 
 /* One epoch: averages over images. */
 typedef struct rg_epoch {
-    uint32_t epoch;  /* from 0 */
-    uint64_t steps;  /* of the training so far */
-    uint64_t images; /* trained in this epoch */
+    uint32_t epoch;                 /* from 0 */
+    uint64_t steps;                 /* of the training so far */
+    uint64_t first_step, last_step; /* trained in this run, of this epoch, from 0 */
+    uint64_t images;                /* trained in these */
     double train_loss, train_acc;
     bool validated;
     double valid_loss, valid_acc;
@@ -76,7 +77,8 @@ rg_status rg_eval(rg_ctx *ctx, rg_exec *exec, const rg_eval_options *options,
 /* `Valid:(L=1.119623, Acc=0.598596)`; with less than `count` images it says so behind the accuracy.
  */
 void rg_evaluation_format(const rg_evaluation *found, uint64_t count, char *text, size_t size);
-/* `[ 0] Train:(L=1.506980, Acc=0.449868), Valid:(L=1.119623, Acc=0.598596), T: 00:00:48` */
+/* `[ 0] Train:(L=1.506980, Acc=0.449868), Valid:(L=1.119623, Acc=0.598596), T: 00:00:48`; of an
+ * epoch that was begun by another run, the steps of this one stand behind the first accuracy. */
 void rg_epoch_format(const rg_epoch *epoch, char *text, size_t size);
 
 #endif

@@ -481,6 +481,15 @@ static void test_json_output_is_json(void **state) {
         "--save=" FOLDER "/json.safetensors", QUICK);
     expect_done();
     expect_json_lines("train_loss", 1);
+    unlink(FOLDER "/json-resumed");
+    for (int i = 0; i < 2; i++) {
+        RUN("train", SPEC, "--data=synthetic", i ? "--steps=5" : "--steps=3", "--json",
+            "--eval-steps=0", "--resume=" FOLDER "/json-resumed", QUICK);
+        expect_done();
+        expect_json_lines("train_loss", 1);
+        assert_non_null(strstr(last.out, i ? "\"first_step\": 3, \"last_step\": 4, "
+                                           : "\"first_step\": 0, \"last_step\": 2, "));
+    }
     RUN("eval", SPEC, "--data=synthetic", "--json", "--init=" FOLDER "/json.safetensors", QUICK);
     expect_done();
     expect_json_lines("accuracy", 1);

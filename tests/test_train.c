@@ -231,6 +231,11 @@ static void test_the_epoch_line_has_the_notebooks_form(void **state) {
     epoch.validated = false;
     rg_epoch_format(&epoch, text, sizeof text);
     assert_string_equal(text, "[12] Train:(L=1.506980, Acc=0.449868), T: 03:25:07");
+    epoch.first_step = 5;
+    epoch.last_step = 9;
+    rg_epoch_format(&epoch, text, sizeof text);
+    assert_string_equal(text,
+                        "[12] Train:(L=1.506980, Acc=0.449868, steps 5 to 9 alone), T: 03:25:07");
     train_well();
     assert_non_null(strstr(lines, "[ 0] Train:(L="));
     assert_non_null(strstr(lines, "\n[ 1] Train:(L="));
@@ -351,6 +356,28 @@ static void test_a_resumed_run_gives_the_bits_of_one_never_stopped(void **state)
     }
 }
 
+static void test_a_resumed_epoch_tells_its_own_steps(void **state) {
+    (void)state;
+    options.steps = 4; /* of epochs of three */
+    train_well();
+    assert_true(last_epoch.first_step == 0 && last_epoch.last_step == 0);
+    options.done.steps = 4;
+    options.steps = 5;
+    lines[0] = 0;
+    train_well();
+    assert_true(last_epoch.first_step == 1 && last_epoch.last_step == 1);
+    assert_int_equal(last_epoch.images, 32);
+    assert_non_null(strstr(lines, ", steps 1 to 1 alone), Valid:("));
+    options.done.steps = 1;
+    options.steps = 0;
+    lines[0] = 0;
+    train_well();
+    assert_true(last_epoch.first_step == 0 && last_epoch.last_step == 2);
+    const char *alone = strstr(lines, ", steps 1 to 2 alone), Valid:(");
+    assert_non_null(alone);
+    assert_null(strstr(strchr(alone, '\n'), "alone"));
+}
+
 static void test_what_does_not_fit_is_refused(void **state) {
     (void)state;
     const rg_eval_options how = {.set = &valid};
@@ -447,6 +474,7 @@ int main(void) {
         T(test_an_interrupt_finishes_the_step_and_saves),
         T(test_an_interrupt_during_validation_saves_too),
         T(test_a_resumed_run_gives_the_bits_of_one_never_stopped),
+        T(test_a_resumed_epoch_tells_its_own_steps),
         T(test_what_does_not_fit_is_refused),
         T(test_no_progress_goes_into_a_pipe),
         T(test_progress_on_a_terminal_is_erased_before_a_line),
