@@ -417,6 +417,25 @@ static void test_a_kernel_that_leaves_its_buffer_is_seen_where_buffers_lie_apart
     assert_non_null(strstr(ctx.last->text, "out of bounds"));
 }
 
+/* In the working memory two buffers may have one offset, where they live at different times. */
+static void test_buffers_that_lie_apart_are_fetched_each_from_its_own_place(void **state) {
+    (void)state;
+    tp.buffer[zeros].offset = tp.buffer[work].offset;
+    must(open_apart());
+    memset(rg_exec_buffer(exec, zeros), 0x3f, tp.buffer[zeros].bytes);
+    must(rg_exec_send(&ctx, exec, zeros));
+    must(rg_exec_fetch(&ctx, exec, zeros));
+    assert_true(rg_exec_buffer(exec, zeros)[0] > 0);
+    rg_exec_buffer(exec, tp.plan.io.image)[0] = 1;
+    must(rg_exec_send(&ctx, exec, tp.plan.io.image));
+    run_grad(32);
+    must(rg_exec_fetch(&ctx, exec, work));
+    assert_true(rg_exec_buffer(exec, work)[0] > 0);
+    must(rg_exec_fetch(&ctx, exec, zeros));
+    for (uint64_t i = 0; i < tp.buffer[zeros].bytes / sizeof(float); i++)
+        assert_true(rg_exec_buffer(exec, zeros)[i] == 0);
+}
+
 static void test_too_many_threads_are_told(void **state) {
     (void)state;
     tp.kernel[2].threads = 2048;
@@ -437,6 +456,7 @@ int main(void) {
         T(test_each_failing_call_is_one_diagnostic),
         T(test_a_fault_names_its_kernel),
         T(test_a_kernel_that_leaves_its_buffer_is_seen_where_buffers_lie_apart),
+        T(test_buffers_that_lie_apart_are_fetched_each_from_its_own_place),
         T(test_too_many_threads_are_told),
     };
     return cmocka_run_group_tests(tests, open_group, close_group);

@@ -70,10 +70,12 @@ typedef struct rg_exec_backend {
     void (*drop)(void *self, int set);
     /* A range in a profiler's picture begins; NULL: the innermost one ends. */
     void (*range)(void *self, const char *name);
-    rg_status (*send)(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset, uint64_t bytes,
-                      const void *from);
-    rg_status (*fetch)(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset,
-                       uint64_t bytes, void *to);
+    /* One buffer, by its number: buffers of one arena may share an offset. The other two are of a
+     * whole arena, never of those that kernels alone share. */
+    rg_status (*send)(rg_ctx *ctx, void *self, uint32_t buffer, const void *from);
+    rg_status (*fetch)(rg_ctx *ctx, void *self, uint32_t buffer, void *to);
+    rg_status (*send_arena)(rg_ctx *ctx, void *self, rg_plan_arena arena, const void *from);
+    rg_status (*fetch_arena)(rg_ctx *ctx, void *self, rg_plan_arena arena, void *to);
     /* Waits until what was sent from `io` may be written again. */
     rg_status (*settle)(rg_ctx *ctx, void *self);
     /* Waits until all that was asked for is done. */

@@ -294,16 +294,12 @@ static void run(rg_exec *exec, rg_plan_program_id id, const rg_ctrl *ctrl, doubl
 
 rg_status rg_exec_send(rg_ctx *ctx, rg_exec *exec, uint32_t buffer) {
     if (!has_backend(exec)) return RG_OK;
-    const rg_plan_buffer *at = &exec->plan->buffer[buffer];
-    return exec->backend.send(ctx, exec->backend.self, at->arena, at->offset, at->bytes,
-                              rg_exec_buffer(exec, buffer));
+    return exec->backend.send(ctx, exec->backend.self, buffer, rg_exec_buffer(exec, buffer));
 }
 
 rg_status rg_exec_fetch(rg_ctx *ctx, rg_exec *exec, uint32_t buffer) {
     if (!has_backend(exec)) return RG_OK;
-    const rg_plan_buffer *at = &exec->plan->buffer[buffer];
-    return exec->backend.fetch(ctx, exec->backend.self, at->arena, at->offset, at->bytes,
-                               rg_exec_buffer(exec, buffer));
+    return exec->backend.fetch(ctx, exec->backend.self, buffer, rg_exec_buffer(exec, buffer));
 }
 
 rg_status rg_exec_settle(rg_ctx *ctx, rg_exec *exec) {
@@ -323,8 +319,7 @@ static rg_status send_touched(rg_ctx *ctx, rg_exec *exec) {
     for (int i = 0; i < KEPT; i++) {
         rg_plan_arena arena = kept[i];
         if (!exec->touched[arena]) continue;
-        RG_TRY(exec->backend.send(ctx, exec->backend.self, arena, 0, exec->plan->arena_bytes[arena],
-                                  exec->arena[arena]));
+        RG_TRY(exec->backend.send_arena(ctx, exec->backend.self, arena, exec->arena[arena]));
         exec->touched[arena] = false;
     }
     return RG_OK;
@@ -336,8 +331,7 @@ rg_status rg_exec_fetch_params(rg_ctx *ctx, rg_exec *exec) {
     for (int i = 0; i < KEPT; i++) {
         rg_plan_arena arena = kept[i];
         if (exec->touched[arena]) continue;
-        RG_TRY(exec->backend.fetch(ctx, exec->backend.self, arena, 0,
-                                   exec->plan->arena_bytes[arena], exec->arena[arena]));
+        RG_TRY(exec->backend.fetch_arena(ctx, exec->backend.self, arena, exec->arena[arena]));
     }
     exec->behind = false;
     return RG_OK;

@@ -60,13 +60,3 @@ rg_cu_ptr rg_cuda_address(const rg_cuda_exec *exec, uint32_t buffer) {
         return exec->apart[whole] + (at->offset - plan->buffer[whole].offset);
     return exec->arena[at->arena] + at->offset;
 }
-
-rg_cu_ptr rg_cuda_place(const rg_cuda_exec *exec, rg_plan_arena arena, uint64_t offset) {
-    for (uint32_t i = 0; exec->apart && i < exec->plan->buffer_count; i++) {
-        const rg_plan_buffer *at = &exec->plan->buffer[i];
-        bool holds =
-            at->arena == (uint32_t)arena && offset >= at->offset && offset - at->offset < at->bytes;
-        if (holds) return rg_cuda_address(exec, i) + (offset - at->offset);
-    }
-    return exec->arena[arena] + offset;
-}

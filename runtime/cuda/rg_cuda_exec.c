@@ -193,29 +193,57 @@ static rg_status finish(rg_ctx *ctx, void *self) {
     return synchronize(ctx, self, "all programs");
 }
 
-/* The image and label of the arena are those that the next run reads. */
-static rg_cu_ptr place_of(const rg_cuda_exec *exec, rg_plan_arena arena, uint64_t offset) {
-    const rg_plan *plan = exec->plan;
-    const uint32_t doubled[] = {plan->io.image, plan->io.label};
-    for (int i = 0; i < 2 && exec->twin && arena == RG_ARENA_IO; i++)
-        if (plan->buffer[doubled[i]].offset == offset)
-            return rg_cuda_seen_by(exec, doubled[i], exec->image);
-    return rg_cuda_place(exec, arena, offset);
+/* What a copy is of. */
+typedef struct place {
+    rg_cu_ptr at;
+    size_t bytes;
+    const char *arena;
+} place;
+
+/* Image and label are those that the next run reads. */
+static place place_of(const rg_cuda_exec *exec, uint32_t buffer) {
+    const rg_plan_buffer *of = &exec->plan->buffer[buffer];
+    return (place){rg_cuda_seen_by(exec, buffer, exec->image), (size_t)of->bytes,
+                   arena_name[of->arena]};
 }
 
-static rg_status send(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset, uint64_t bytes,
-                      const void *from) {
-    rg_cuda_exec *exec = self;
-    if (bytes == 0) return RG_OK;
+static place whole_arena(const rg_cuda_exec *exec, rg_plan_arena arena) {
+    return (place){exec->arena[arena], (size_t)exec->plan->arena_bytes[arena], arena_name[arena]};
+}
+
+static rg_status copy_in(rg_ctx *ctx, rg_cuda_exec *exec, place to, const void *from) {
+    if (to.bytes == 0) return RG_OK;
     RG_TRY(rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.copy_in_async(place_of(exec, arena, offset), from,
-                                                         (size_t)bytes, exec->stream),
-                         "cuMemcpyHtoDAsync", "%llu bytes to the arena '%s'",
-                         (unsigned long long)bytes, arena_name[arena]));
-    if (!is_pinned(exec, from)) return synchronize(ctx, exec, arena_name[arena]);
+                         exec->api->driver.copy_in_async(to.at, from, to.bytes, exec->stream),
+                         "cuMemcpyHtoDAsync", "%zu bytes to the arena '%s'", to.bytes, to.arena));
+    if (!is_pinned(exec, from)) return synchronize(ctx, exec, to.arena);
     exec->sending = true;
     return rg_cuda_check(ctx, exec->api, exec->api->driver.event_record(exec->sent, exec->stream),
-                         "cuEventRecord", "the arena '%s'", arena_name[arena]);
+                         "cuEventRecord", "the arena '%s'", to.arena);
+}
+
+static rg_status copy_out(rg_ctx *ctx, rg_cuda_exec *exec, place from, void *to) {
+    if (from.bytes == 0) return RG_OK;
+    RG_TRY(rg_cuda_check(
+        ctx, exec->api, exec->api->driver.copy_out_async(to, from.at, from.bytes, exec->stream),
+        "cuMemcpyDtoHAsync", "%zu bytes from the arena '%s'", from.bytes, from.arena));
+    return synchronize(ctx, exec, from.arena);
+}
+
+static rg_status send(rg_ctx *ctx, void *self, uint32_t buffer, const void *from) {
+    return copy_in(ctx, self, place_of(self, buffer), from);
+}
+
+static rg_status fetch(rg_ctx *ctx, void *self, uint32_t buffer, void *to) {
+    return copy_out(ctx, self, place_of(self, buffer), to);
+}
+
+static rg_status send_arena(rg_ctx *ctx, void *self, rg_plan_arena arena, const void *from) {
+    return copy_in(ctx, self, whole_arena(self, arena), from);
+}
+
+static rg_status fetch_arena(rg_ctx *ctx, void *self, rg_plan_arena arena, void *to) {
+    return copy_out(ctx, self, whole_arena(self, arena), to);
 }
 
 static rg_status settle(rg_ctx *ctx, void *self) {
@@ -223,18 +251,6 @@ static rg_status settle(rg_ctx *ctx, void *self) {
     if (!exec->sending) return RG_OK;
     exec->sending = false;
     return rg_cuda_wait(ctx, exec, exec->sent, "images and labels");
-}
-
-static rg_status fetch(rg_ctx *ctx, void *self, rg_plan_arena arena, uint64_t offset,
-                       uint64_t bytes, void *to) {
-    rg_cuda_exec *exec = self;
-    if (bytes == 0) return RG_OK;
-    RG_TRY(rg_cuda_check(ctx, exec->api,
-                         exec->api->driver.copy_out_async(to, place_of(exec, arena, offset),
-                                                          (size_t)bytes, exec->stream),
-                         "cuMemcpyDtoHAsync", "%llu bytes from the arena '%s'",
-                         (unsigned long long)bytes, arena_name[arena]));
-    return synchronize(ctx, exec, arena_name[arena]);
 }
 
 static void range(void *self, const char *name) {
@@ -279,6 +295,8 @@ rg_status rg_cuda_backend(rg_ctx *ctx, const rg_cuda_api *api, const rg_plan *pl
                                  .range = range,
                                  .send = send,
                                  .fetch = fetch,
+                                 .send_arena = send_arena,
+                                 .fetch_arena = fetch_arena,
                                  .settle = settle,
                                  .finish = finish,
                                  .close = close_exec};

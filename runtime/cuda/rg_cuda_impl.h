@@ -103,9 +103,8 @@ rg_status rg_cuda_run_stream(rg_ctx *ctx, rg_cuda_exec *exec, const rg_cuda_shap
 /* An allocation for each buffer that kernels alone share. */
 rg_status rg_cuda_apart_alloc(rg_ctx *ctx, rg_cuda_exec *exec) RG_CHECKED;
 void rg_cuda_apart_free(rg_cuda_exec *exec);
-/* Where a buffer lies, and where an offset of an arena does. */
+/* Where a buffer lies. */
 rg_cu_ptr rg_cuda_address(const rg_cuda_exec *exec, uint32_t buffer);
-rg_cu_ptr rg_cuda_place(const rg_cuda_exec *exec, rg_plan_arena arena, uint64_t offset);
 
 /* ---- rg_cuda_graph.c ---- */
 
