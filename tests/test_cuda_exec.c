@@ -436,6 +436,25 @@ static void test_buffers_that_lie_apart_are_fetched_each_from_its_own_place(void
         assert_true(rg_exec_buffer(exec, zeros)[i] == 0);
 }
 
+/* What is kept has the compiler's report beside it, or is made again. */
+static void test_a_kernel_without_its_compilers_log_is_not_kept(void **state) {
+    (void)state;
+    static const char *const symbols[] = {"nvrtcGetProgramLogSize", "nvrtcGetProgramLog"};
+    const rg_cuda_build_options options = {.arch = 90, .cache_dir = cache, .jobs = 1};
+    rg_cuda_stats stats;
+    for (int i = 0; i < 2; i++) {
+        snprintf(cache, sizeof cache, "%s/log-%d", root, i);
+        for (int start = 0; start < 3; start++) {
+            api = emulator(start == 0 ? symbols[i] : NULL, 2);
+            must(rg_cuda_build(&ctx, api, sources, KERNELS, &options, object, &stats));
+            assert_int_equal(stats.compiled, start == 0 ? KERNELS : start == 1 ? 1 : 0);
+            const char *told = stats.note ? stats.note : "";
+            assert_true(!strstr(told, "1 of the built kernels are not kept") == (start > 0));
+        }
+        assert_int_equal(ctx.count, 0);
+    }
+}
+
 static void test_too_many_threads_are_told(void **state) {
     (void)state;
     tp.kernel[2].threads = 2048;
@@ -457,6 +476,7 @@ int main(void) {
         T(test_a_fault_names_its_kernel),
         T(test_a_kernel_that_leaves_its_buffer_is_seen_where_buffers_lie_apart),
         T(test_buffers_that_lie_apart_are_fetched_each_from_its_own_place),
+        T(test_a_kernel_without_its_compilers_log_is_not_kept),
         T(test_too_many_threads_are_told),
     };
     return cmocka_run_group_tests(tests, open_group, close_group);

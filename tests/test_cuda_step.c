@@ -471,7 +471,8 @@ static void test_calls_that_give_back_may_fail(void **state) {
         assert_int_equal(fail_unnoticed(row[i].symbol, row[i].nth, cache, &want.told), row[i].nth);
 }
 
-/* A log that cannot be read takes away the report and the compiler's words, no more. */
+/* A log that cannot be read takes away the report, the compiler's words and the place in the cache,
+ * no more. */
 static void test_the_compilers_log_may_fail(void **state) {
     (void)state;
     static const char *const symbols[] = {"nvrtcGetProgramLogSize", "nvrtcGetProgramLog",

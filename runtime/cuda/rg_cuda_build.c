@@ -24,7 +24,7 @@ typedef struct cuda_job {
     char hash[33];
     bool missing;
     rg_cuda_object object;
-    char *cubin, *log, *trouble; /* Owner: malloc */
+    char *cubin, *log, *trouble; /* Owner: malloc. log NULL: it could not be read */
     size_t cubin_bytes;
 } cuda_job;
 
@@ -39,6 +39,7 @@ typedef struct cuda_build {
     cuda_job *job;
     int *job_of; /* source i -> job */
     int job_count, missing;
+    int unread; /* compiled, without the compiler's log: never kept */
     /* shared by the threads, under the lock */
     pthread_mutex_t lock;
     int next, done;
@@ -158,8 +159,9 @@ static void take_log(const rg_cuda_api *api, rg_nvrtc_program program, cuda_job 
     size_t bytes = 0;
     if (api->nvrtc.log_size(program, &bytes) != RG_NVRTC_SUCCESS) return;
     job->log = calloc(bytes + 1, 1);
-    if (job->log && bytes > 0 && api->nvrtc.log(program, job->log) != RG_NVRTC_SUCCESS)
-        job->log[0] = 0;
+    if (!job->log || bytes == 0 || api->nvrtc.log(program, job->log) == RG_NVRTC_SUCCESS) return;
+    free(job->log);
+    job->log = NULL;
 }
 
 /* NULL: done; else what went wrong. */
@@ -250,7 +252,8 @@ static rg_status take_job_result(cuda_build *build, cuda_job *job) {
     job->object.bytes = job->cubin_bytes;
     if (!job->object.cubin) return rg_nomem(build->ctx);
     rg_cuda_report_parse(job->log ? job->log : "", &job->object.report);
-    return build->cache ? write_entry(build, job) : RG_OK;
+    build->unread += !job->log;
+    return build->cache && job->log ? write_entry(build, job) : RG_OK;
 }
 
 static rg_status compile_missing(cuda_build *build) {
@@ -269,6 +272,15 @@ static rg_status compile_missing(cuda_build *build) {
     /* Every failed job has its trouble, unless memory ran out for the text. */
     if (status == RG_OK && build->failed) status = rg_nomem(build->ctx);
     return status;
+}
+
+static rg_status tell_unread(cuda_build *build, const char **note) {
+    if (build->unread == 0 || *note) return RG_OK;
+    *note = rg_arena_printf(build->ctx->arena,
+                            "%d of the built kernels are not kept: their compiler's log, and with "
+                            "it registers and spills, could not be read",
+                            build->unread);
+    return *note ? RG_OK : rg_nomem(build->ctx);
 }
 
 static double now_seconds(void) {
@@ -291,6 +303,7 @@ rg_status rg_cuda_build(rg_ctx *ctx, const rg_cuda_api *api, const rg_cuda_sourc
     rg_status status = compile_missing(&build);
     rg_cuda_range(api, NULL);
     RG_TRY(status);
+    RG_TRY(tell_unread(&build, &stats->note));
     for (int i = 0; i < count; i++) {
         object[i] = build.job[build.job_of[i]].object;
         object[i].symbol = source[i].symbol;
