@@ -271,6 +271,13 @@ double rg_ktype_round(rg_ktype type, double v) {
     return type == RG_KTYPE_F16 ? rg_kformat_round(RG_KFORMAT_F16, v) : v;
 }
 
+bool rg_karg_same_layout(const rg_karg *a, const rg_karg *b) {
+    return a->layout == b->layout && a->type == b->type && a->turned == b->turned && a->h == b->h &&
+           a->w == b->w && a->c == b->c && a->cp == b->cp && a->k == b->k && a->kp == b->kp &&
+           a->kb == b->kb && a->r == b->r && a->s == b->s && a->stats == b->stats &&
+           a->parts_per_block == b->parts_per_block && a->length == b->length;
+}
+
 int64_t rg_karg_elements(const rg_karg *arg, int32_t blocks) {
     int64_t side = arg->h + arg->r - 1;
     switch (arg->layout) {

@@ -306,6 +306,8 @@ rg_status rg_kdesc_add_counter(rg_ctx *ctx, rg_kdesc *desc) RG_CHECKED;
 /* Sums that a CONV keeps: 1, or 2 where a contraction rides. */
 int32_t rg_kdesc_sums(const rg_kdesc *desc);
 
+/* Do two arguments lie in memory alike, whoever reads or writes them? */
+bool rg_karg_same_layout(const rg_karg *a, const rg_karg *b);
 /* Elements of an argument's buffer for `blocks` image blocks, and their bytes. */
 int64_t rg_karg_elements(const rg_karg *arg, int32_t blocks);
 int64_t rg_karg_bytes(const rg_karg *arg, int32_t blocks);

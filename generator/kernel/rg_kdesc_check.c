@@ -463,12 +463,8 @@ static rg_status check_kind(const check *check) {
 
 /* ---- instances ---- */
 
-static bool same_arg(const rg_karg *a, const rg_karg *b) {
-    return a->layout == b->layout && a->type == b->type && a->read == b->read &&
-           a->written == b->written && a->turned == b->turned && a->h == b->h && a->w == b->w &&
-           a->c == b->c && a->cp == b->cp && a->k == b->k && a->kp == b->kp && a->kb == b->kb &&
-           a->r == b->r && a->s == b->s && a->stats == b->stats &&
-           a->parts_per_block == b->parts_per_block && a->length == b->length;
+static bool is_like(const rg_karg *a, const rg_karg *b) {
+    return a->read == b->read && a->written == b->written && rg_karg_same_layout(a, b);
 }
 
 static rg_status check_instances(const check *check) {
@@ -477,7 +473,7 @@ static rg_status check_instances(const check *check) {
     REQUIRE(check, desc->instances >= 0 && own * rg_kdesc_instances(desc) == desc->arg_count,
             "arguments of instances", desc->arg_count);
     for (int32_t i = own; i < desc->arg_count; i++)
-        REQUIRE(check, same_arg(&desc->arg[i], &desc->arg[i % own]),
+        REQUIRE(check, is_like(&desc->arg[i], &desc->arg[i % own]),
                 "an argument is not like that of the first instance", i);
     return RG_OK;
 }

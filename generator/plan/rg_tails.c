@@ -108,11 +108,6 @@ static bool result_is_read_before(const tails *t, int32_t i) {
 
 /* ---- moving ---- */
 
-static bool same_argument(const rg_karg *a, const rg_karg *b) {
-    return a->layout == b->layout && a->type == b->type && a->h == b->h && a->w == b->w &&
-           a->c == b->c && a->cp == b->cp && a->length == b->length;
-}
-
 static rg_status move(tails *t, int32_t i, int32_t producer) {
     rg_launch *launch = &t->pl->out->launch[i], *to = &t->pl->out->launch[producer];
     rg_ctx *ctx = t->pl->ctx;
@@ -125,7 +120,7 @@ static rg_status move(tails *t, int32_t i, int32_t producer) {
         same[a] = -1;
         for (int32_t b = 0; b < own; b++)
             if (buffer[b] == launch->buffer[a] &&
-                same_argument(&launch->desc.arg[a], &to->desc.arg[b]))
+                rg_karg_same_layout(&launch->desc.arg[a], &to->desc.arg[b]))
                 same[a] = b;
     }
     RG_TRY(rg_kdesc_add_tail(ctx, &to->desc, &launch->desc, same));
