@@ -9,6 +9,7 @@
 #define RG_PLAN_MAGIC      0x31504752u /* the bytes "RGP1" */
 #define RG_PLAN_VERSION    3u
 #define RG_PLAN_MAX_BLOCKS 4096
+#define RG_PLAN_MAX_ARGS   255 /* target cuda: of a launch, beside the control block */
 
 typedef uint32_t rg_pname; /* offset into text */
 

@@ -530,6 +530,40 @@ static void test_instances_touch_nothing_that_another_writes(void **state) {
     rg_ctx_free(&ctx);
 }
 
+static rg_status verify_instances(rg_planner *pl, rg_launch *launch, const rg_launch *one,
+                                  int32_t n) {
+    int32_t own = one->desc.arg_count;
+    launch->buffer = RG_NEW_ARRAY(pl->ctx->arena, uint32_t, n * own);
+    assert_non_null(launch->buffer);
+    for (int32_t i = 0; i < n * own; i++) launch->buffer[i] = one->buffer[i % own];
+    assert_int_equal(rg_kdesc_repeat(pl->ctx, &one->desc, n, &launch->desc), RG_OK);
+    return rg_plan_verify(pl);
+}
+
+static void test_no_launch_has_more_arguments_than_can_be_passed(void **state) {
+    (void)state;
+    rg_ctx ctx;
+    rg_cli cli;
+    rg_job job;
+    int32_t at = 0;
+    plan_of(&job, &ctx, &cli, REPEATED, "f32");
+    job.planned.program[RG_PP_GRAD].graph = NULL; /* what it asks of gradients is not wanted */
+    rg_planner pl = {.ctx = &ctx, .target = &job.target, .out = &job.planned};
+    assert_int_equal(rg_plan_verify(&pl), RG_OK);
+    const rg_launch *list = job.planned.launch;
+    while (at < job.planned.launch_count &&
+           (list[at].desc.instances > 1 || RG_PLAN_MAX_ARGS % list[at].desc.arg_count != 0))
+        at++;
+    assert_true(at < job.planned.launch_count);
+    const rg_launch one = list[at];
+    int32_t most = RG_PLAN_MAX_ARGS / one.desc.arg_count;
+    assert_int_equal(verify_instances(&pl, &job.planned.launch[at], &one, most), RG_OK);
+    assert_int_equal(verify_instances(&pl, &job.planned.launch[at], &one, most + 1), RG_E_LIMIT);
+    assert_non_null(strstr(ctx.last->text, "arguments, at most 255 can be passed"));
+    rg_job_close(&job);
+    rg_ctx_free(&ctx);
+}
+
 /* ---- a network ---- */
 
 /* The losses that `resgen train` prints. */
@@ -587,6 +621,7 @@ int main(void) {
         cmocka_unit_test(test_equal_weight_gradients_share_a_launch),
         cmocka_unit_test(test_equal_launches_that_wait_for_one_another_do_not_share),
         cmocka_unit_test(test_instances_touch_nothing_that_another_writes),
+        cmocka_unit_test(test_no_launch_has_more_arguments_than_can_be_passed),
         cmocka_unit_test(test_training_with_tails_prints_the_losses_of_the_cpu),
         cmocka_unit_test(test_training_with_instances_prints_the_losses_of_the_cpu),
     };

@@ -9,7 +9,7 @@
 
 #include "rg_planner.h"
 
-enum { MOST = 4, MOST_ARGS = 200 }; /* launches; arguments of all of them */
+enum { MOST = 4, TAIL_ARGS = 2 }; /* launches; a weight gradient's tail: result, counters */
 
 /* first[i]: in, the first item that is like item i (i itself where none is before it); out, the
  * first of those that share. Sets are of nearly equal sizes. */
@@ -52,7 +52,7 @@ static rg_status text_of(rg_planner *pl, const rg_fusion *fusion, int32_t g, boo
     *text = NULL;
     if (fusion->group[g].kind != RG_K_WGRAD || needed) return RG_OK;
     RG_TRY(rg_freeze(pl->ctx, fusion, g, pl->target->vector, &frozen));
-    if (frozen.desc.arg_count * MOST > MOST_ARGS) return RG_OK;
+    if ((frozen.desc.arg_count + TAIL_ARGS) * MOST > RG_PLAN_MAX_ARGS) return RG_OK;
     rg_text made = {0};
     rg_kdesc_print(&made, &frozen.desc, false);
     *text = made.failed ? NULL : rg_arena_strdup(pl->ctx->arena, made.data);
@@ -123,7 +123,7 @@ rg_status rg_mates_select(rg_planner *pl, int32_t index) {
 /* VEC launches have their place now: what is still a launch is a result of its own. */
 static bool may_join(const rg_launch *launch, bool needed) {
     return launch->desc.kind == RG_K_VEC && !needed && launch->candidate[0].instances &&
-           launch->desc.arg_count * MOST <= MOST_ARGS;
+           launch->desc.arg_count * MOST <= RG_PLAN_MAX_ARGS;
 }
 
 static bool are_alike(const rg_launch *a, const rg_launch *b) {

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "rg_planner.h"
 
 static rg_status bad(rg_planner *pl, const rg_launch *launch, const char *what,
@@ -22,6 +24,11 @@ static bool made_before(const rg_planned *out, const rg_launch *reader, uint32_t
 }
 
 static rg_status check_launch(rg_planner *pl, const rg_launch *launch) {
+    bool limited = strcmp(pl->target->name, "cuda") == 0;
+    if (limited && launch->desc.arg_count > RG_PLAN_MAX_ARGS)
+        return rg_fail(
+            pl->ctx, RG_E_LIMIT, "plan: kernel %s (%s) has %d arguments, at most %d can be passed",
+            launch->name.symbol, launch->label, launch->desc.arg_count, RG_PLAN_MAX_ARGS);
     for (int32_t a = 0; a < launch->desc.arg_count; a++) {
         const rg_pbuffer *buffer = &pl->out->buffer[launch->buffer[a]];
         const rg_karg *arg = &launch->desc.arg[a];

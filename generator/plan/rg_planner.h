@@ -140,7 +140,8 @@ rg_status rg_schedule(rg_planner *pl) RG_CHECKED;
 /* The tables of the plan. */
 rg_status rg_assemble(rg_planner *pl) RG_CHECKED;
 /* Every invariant that the runtime relies on: each buffer is written before it is read, nothing
- * overlaps what is live, gradients are complete. */
+ * overlaps what is live, gradients are complete, no launch has more arguments than can be passed.
+ */
 rg_status rg_plan_verify(rg_planner *pl) RG_CHECKED;
 
 #endif

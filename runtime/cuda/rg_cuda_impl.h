@@ -13,7 +13,8 @@ rg_status rg_cuda_check(rg_ctx *ctx, const rg_cuda_api *api, rg_cu_result result
 
 /* A slot is what a run has in pinned memory. Those that leave results take two in turn, so that one
  * may be under way while the other's results are read; all others share the third. */
-enum { RG_CUDA_RESULT_SLOTS = 2, RG_CUDA_SLOTS = 3, RG_CUDA_SETS = 4, RG_CUDA_ARGS = 256 };
+enum { RG_CUDA_RESULT_SLOTS = 2, RG_CUDA_SLOTS = 3, RG_CUDA_SETS = 4 };
+enum { RG_CUDA_ARGS = RG_PLAN_MAX_ARGS + 1 }; /* and the control block */
 
 /* What changes from run to run. The device has one, which a run's first node (or copy) fills from
  * the run's slot, and which the kernels read. */
