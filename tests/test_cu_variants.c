@@ -1,91 +1,30 @@
 /* Every cuda row of templates/variants.lua on every case that it applies to, run by the emulator
  * and held against the double-precision meaning. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
-#include "rg_cases.h"
-#include "rg_emulate.h"
-#include "rg_harness_cuda.h"
+#include "cu_bench.h"
 #include "rg_harness_data.h"
 
-enum { KERNELS = 1024, ARCH = 90, OLD_ARCH = 75, FORMATS = RG_KFORMAT_F16 + 1 };
+enum { OLD_ARCH = 75, FORMATS = RG_KFORMAT_F16 + 1 };
 
-/* One variant of one case, emitted. */
-typedef struct subject {
-    const char *label;
-    rg_kdesc desc;
-    int32_t live;
-    rg_emitted text;
-} subject;
-
-typedef struct bench {
-    rg_ctx ctx;
-    int arch;
-    rg_kformat format;
-    rg_tpl *tpl;
-    const rg_cuda_api *api;
-    rg_harness_cuda cuda;
-    subject *subject;
-    rg_cuda_object *object;
-    int32_t count;
-} bench;
-
-static void fail_with(const rg_ctx *ctx, const char *what) {
-    char *line = ctx->last ? rg_diag_format(ctx->arena, ctx->last) : NULL;
-    fail_msg("%s: %s", what, line ? line : "no diagnostic");
-}
-
-static void bench_open_for(bench *b, int arch, int32_t max_blocks, rg_kformat format) {
-    const rg_target target = {.name = "cuda",
-                              .isa = "cuda",
-                              .vector = 16,
-                              .arch = arch,
-                              .precision = format,
-                              .max_blocks = max_blocks};
-    const rg_emulate_options options = {.arch = arch, .seed = 1};
-    *b = (bench){.arch = arch, .format = format, .api = rg_emulate_api(&options)};
-    assert_int_equal(rg_ctx_init(&b->ctx), RG_OK);
-    if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
-    if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK) fail_with(&b->ctx, "device");
-    b->subject = RG_NEW_ARRAY(b->ctx.arena, subject, KERNELS);
-    assert_non_null(b->subject);
-}
-
-static void bench_open(bench *b, int32_t max_blocks, rg_kformat format) {
-    bench_open_for(b, ARCH, max_blocks, format);
-}
-
-static void bench_close(bench *b) {
-    rg_harness_cuda_close(&b->cuda);
-    rg_tpl_close(b->tpl);
-    rg_ctx_free(&b->ctx);
-}
+#define CACHE RG_BINARY_DIR "/cu-variants-cache"
 
 /* The way a plan makes it: tails, where they are asked for, then instances. */
 static void add_made(bench *b, const rg_case *one, const rg_candidate *candidate, bool tails,
                      int32_t instances) {
-    assert_true(b->count < KERNELS);
-    subject *to = &b->subject[b->count++];
     int32_t added;
-    *to = (subject){.label = one->label, .desc = one->desc, .live = one->live};
-    to->desc.arg = rg_arena_copy(b->ctx.arena, one->desc.arg,
-                                 (size_t)one->desc.arg_count * sizeof *one->desc.arg);
-    assert_non_null(to->desc.arg);
-    rg_case_settle(&to->desc, &candidate->variant, candidate->wino_m);
-    if (one->dgrad && strcmp(candidate->weights, "master") == 0) rg_case_turn(&to->desc, 16);
-    if (tails) assert_true(rg_case_add_tails(&b->ctx, 16, &to->desc, &added));
-    const rg_kdesc single = to->desc;
-    if (instances > 1 && rg_kdesc_repeat(&b->ctx, &single, instances, &to->desc) != RG_OK)
+    rg_kdesc single = one->desc, made;
+    single.arg =
+        rg_arena_copy(b->ctx.arena, single.arg, (size_t)single.arg_count * sizeof *single.arg);
+    assert_non_null(single.arg);
+    rg_case_settle(&single, &candidate->variant, candidate->wino_m);
+    if (one->dgrad && strcmp(candidate->weights, "master") == 0) rg_case_turn(&single, VECTOR);
+    if (tails) assert_true(rg_case_add_tails(&b->ctx, VECTOR, &single, &added));
+    made = single;
+    if (instances > 1 && rg_kdesc_repeat(&b->ctx, &single, instances, &made) != RG_OK)
         fail_with(&b->ctx, one->label);
-    if (rg_kdesc_check(&b->ctx, &to->desc) != RG_OK) fail_with(&b->ctx, one->label);
-    if (rg_emit_kernel(&b->ctx, b->tpl, &to->desc, &to->text) != RG_OK)
-        fail_with(&b->ctx, one->label);
+    bench_add(b, one->label, &made, one->live);
 }
 
 static void add_subject(bench *b, const rg_case *one, const rg_candidate *candidate) {
@@ -153,42 +92,29 @@ static void add_labelled(bench *b, const rg_case *cases, int32_t count, const ch
 /* Larger and smaller; the CPU has no such kernel. */
 static void add_input(bench *b, const char *label) {
     rg_case cases[2];
-    assert_true(rg_case_input(b->ctx.arena, 16, 8, 7, 19, 24, &cases[0]) &&
-                rg_case_input(b->ctx.arena, 16, 21, 32, 10, 12, &cases[1]));
+    assert_true(rg_case_input(b->ctx.arena, VECTOR, 8, 7, 19, 24, &cases[0]) &&
+                rg_case_input(b->ctx.arena, VECTOR, 21, 32, 10, 12, &cases[1]));
     add_labelled(b, cases, 2, label);
 }
 
 /* Nor these. */
 static void add_riders(bench *b, const char *label) {
     int32_t count;
-    const rg_case *cases = rg_rider_cases(b->ctx.arena, 16, &count);
+    const rg_case *cases = rg_rider_cases(b->ctx.arena, VECTOR, &count);
     add_labelled(b, cases, count, label);
 }
 
 /* Cases whose label begins with `label`. */
 static void add_cases(bench *b, const char *label) {
     int32_t count;
-    const rg_case *cases = rg_cases(b->ctx.arena, 16, &count);
+    const rg_case *cases = rg_cases(b->ctx.arena, VECTOR, &count);
     add_labelled(b, cases, count, label);
 }
 
 static void add_format_cases(bench *b, rg_kformat format, const char *label) {
     int32_t count;
-    const rg_case *cases = rg_format_cases(b->ctx.arena, 16, format, &count);
+    const rg_case *cases = rg_format_cases(b->ctx.arena, VECTOR, format, &count);
     add_labelled(b, cases, count, label);
-}
-
-static void build_all(bench *b) {
-    const rg_cuda_build_options options = {.arch = b->arch,
-                                           .cache_dir = RG_BINARY_DIR "/cu-variants-cache"};
-    rg_cuda_source *source = RG_NEW_ARRAY(b->ctx.arena, rg_cuda_source, b->count);
-    b->object = RG_NEW_ARRAY(b->ctx.arena, rg_cuda_object, b->count);
-    rg_cuda_stats stats;
-    assert_true(source && b->object);
-    for (int32_t i = 0; i < b->count; i++)
-        source[i] = (rg_cuda_source){b->subject[i].text.symbol, b->subject[i].text.source};
-    if (rg_cuda_build(&b->ctx, b->api, source, b->count, &options, b->object, &stats) != RG_OK)
-        fail_with(&b->ctx, "build");
 }
 
 /* ---- against the meaning ---- */
@@ -197,16 +123,7 @@ static void build_all(bench *b) {
 static bool check_subject(bench *b, int32_t i) {
     const subject *s = &b->subject[i];
     rg_harness_result result;
-    rg_status status =
-        rg_harness_cuda_check(&b->ctx, &b->cuda, &s->desc, &b->object[i], s->live, 7, &result);
-    if (status != RG_OK) {
-        print_message("WRONG  %s, %s, %s: %s %s\n", s->label, s->desc.variant.name, s->text.symbol,
-                      b->ctx.last->text, rg_emulate_fault());
-        rg_harness_cuda_close(&b->cuda); /* the context is lost with a fault */
-        if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK)
-            fail_with(&b->ctx, "device");
-        return false;
-    }
+    if (!bench_run(b, i, s->live, &result)) return false;
     bool good = result.passed && result.compared > 0 && result.open * 50 <= result.compared;
     if (!good || getenv("RG_TEST_VERBOSE"))
         print_message("%s %s, %s, %s: error %.2g, of its bound %.2g, %lld of %lld open: %s\n",
@@ -245,7 +162,7 @@ static void assert_all_rows_tried(const bench b[FORMATS]) {
 /* How many are wrong. */
 static int32_t check_all(bench *b) {
     int32_t wrong = 0;
-    build_all(b);
+    bench_build(b, CACHE);
     for (int32_t i = 0; i < b->count; i++) wrong += !check_subject(b, i);
     print_message("cuda, emulated, sm_%d, %s: %d kernels, %d wrong\n", b->arch,
                   rg_kformat_name(b->format), b->count, wrong);
@@ -259,7 +176,7 @@ static void test_every_cuda_variant_computes_what_its_description_means(void **s
     /* To look at some of them alone. */
     const char *label = getenv("RG_TEST_CASE"), *format = getenv("RG_TEST_FORMAT");
     for (rg_kformat f = RG_KFORMAT_F32; f <= RG_KFORMAT_F16; f++) {
-        bench_open(&b[f], 4, f);
+        bench_open(&b[f], ARCH, 4, f);
         if (format && strcmp(format, rg_kformat_name(f)) != 0) continue;
         if (f == RG_KFORMAT_F32) {
             add_cases(&b[f], label ? label : "");
@@ -282,8 +199,8 @@ static void test_the_oldest_matrix_units_compute_the_same(void **state) {
     int32_t count, number = 0;
     const char *format = getenv("RG_TEST_FORMAT"), *label = getenv("RG_TEST_CASE");
     if (format && strcmp(format, "f16") != 0) skip();
-    bench_open_for(&b, OLD_ARCH, 4, RG_KFORMAT_F16);
-    const rg_case *cases = rg_format_cases(b.ctx.arena, 16, RG_KFORMAT_F16, &count);
+    bench_open(&b, OLD_ARCH, 4, RG_KFORMAT_F16);
+    const rg_case *cases = rg_format_cases(b.ctx.arena, VECTOR, RG_KFORMAT_F16, &count);
     assert_non_null(cases);
     for (int32_t i = 0; i < count; i++) {
         rg_kkind kind = cases[i].desc.kind;
@@ -322,8 +239,8 @@ static void add_instances(bench *b, const rg_case *one, int32_t number) {
 static void add_all_instances(bench *b, const char *label) {
     int32_t count;
     const rg_case *cases = b->format == RG_KFORMAT_F32
-                               ? rg_cases(b->ctx.arena, 16, &count)
-                               : rg_format_cases(b->ctx.arena, 16, b->format, &count);
+                               ? rg_cases(b->ctx.arena, VECTOR, &count)
+                               : rg_format_cases(b->ctx.arena, VECTOR, b->format, &count);
     assert_non_null(cases);
     for (int32_t i = 0; i < count; i++)
         if (strncmp(cases[i].label, label, strlen(label)) == 0) add_instances(b, &cases[i], i / 4);
@@ -350,7 +267,7 @@ static void test_instances_of_a_launch_have_arguments_of_their_own(void **state)
     bench b[FORMATS];
     const char *label = getenv("RG_TEST_CASE"), *format = getenv("RG_TEST_FORMAT");
     for (rg_kformat f = RG_KFORMAT_F32; f <= RG_KFORMAT_F16; f++) {
-        bench_open(&b[f], 4, f);
+        bench_open(&b[f], ARCH, 4, f);
         if (format && strcmp(format, rg_kformat_name(f)) != 0) continue;
         add_all_instances(&b[f], label ? label : "");
     }
@@ -366,7 +283,7 @@ static void test_variants_for_a_large_batch_compute_the_same(void **state) {
     static const char *const labels[] = {"residual", "operators", "maximum", "gradient of a",
                                          "average"};
     bench b;
-    bench_open(&b, 512, RG_KFORMAT_F32);
+    bench_open(&b, ARCH, 512, RG_KFORMAT_F32);
     for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) add_cases(&b, labels[i]);
     assert_int_equal(check_all(&b), 0);
 }
@@ -375,7 +292,7 @@ static void test_variants_for_a_large_batch_compute_the_same(void **state) {
 static void test_hundreds_of_parts_are_gathered_whole(void **state) {
     (void)state;
     bench b;
-    bench_open(&b, 4, RG_KFORMAT_F32);
+    bench_open(&b, ARCH, 4, RG_KFORMAT_F32);
     add_cases(&b, "moments finalised");
     add_cases(&b, "parts gathered");
     for (int32_t i = 0; i < b.count; i++) {
@@ -414,9 +331,9 @@ static void test_bits_do_not_depend_on_the_order_of_threads_and_blocks(void **st
                                          "moments finalised", "maximum with prologue"};
     for (size_t l = 0; l < sizeof labels / sizeof *labels; l++) {
         bench b;
-        bench_open(&b, 4, RG_KFORMAT_F32);
+        bench_open(&b, ARCH, 4, RG_KFORMAT_F32);
         add_cases(&b, labels[l]);
-        build_all(&b);
+        bench_build(&b, CACHE);
         for (int32_t i = 0; i < b.count; i++) {
             rg_hdata data[2];
             for (uint64_t order = 0; order < 2; order++) {
@@ -437,9 +354,9 @@ static void test_bits_do_not_depend_on_the_order_of_threads_and_blocks(void **st
 static void test_a_run_may_write_where_it_reads(void **state) {
     (void)state;
     bench b;
-    bench_open(&b, 4, RG_KFORMAT_F32);
+    bench_open(&b, ARCH, 4, RG_KFORMAT_F32);
     add_cases(&b, "Adam");
-    build_all(&b);
+    bench_build(&b, CACHE);
     for (int32_t i = 0; i < b.count; i++) {
         /* arguments: parameter, gradient, two moments; the new parameter, the new moments */
         static const int32_t alias[] = {0, 1, 2, 3, 0, 2, 3};
@@ -483,9 +400,9 @@ static void check_odd(bench *b, int32_t i, float odd, int64_t step) {
 static void test_nan_wins_every_maximum_and_the_first_of_equals(void **state) {
     (void)state;
     bench b;
-    bench_open(&b, 4, RG_KFORMAT_F32);
+    bench_open(&b, ARCH, 4, RG_KFORMAT_F32);
     add_cases(&b, "maximum");
-    build_all(&b);
+    bench_build(&b, CACHE);
     int32_t tried = 0;
     for (int32_t i = 0; i < b.count; i++) {
         if (strcmp(b.subject[i].label, "maximum") != 0) continue; /* not those with a prologue */

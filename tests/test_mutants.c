@@ -109,16 +109,20 @@ static void add_cases(bench *b, const rg_case *cases, int32_t count, bool tails,
     }
 }
 
-static void add_format(bench *b, rg_kformat format) {
+static void open_templates(bench *b, rg_kformat format) {
     const rg_target target = {.name = "cuda",
                               .isa = "cuda",
                               .vector = VECTOR,
                               .arch = ARCH,
                               .precision = format,
                               .max_blocks = 4};
+    if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
+}
+
+static void add_format(bench *b, rg_kformat format) {
     bool plain = format == RG_KFORMAT_F32;
     int32_t count;
-    if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
+    open_templates(b, format);
     const rg_case *cases = plain ? rg_cases(b->ctx.arena, VECTOR, &count)
                                  : rg_format_cases(b->ctx.arena, VECTOR, format, &count);
     add_cases(b, cases, count, false, 1);

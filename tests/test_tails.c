@@ -1,24 +1,11 @@
 /* Tails: a kernel and what gathers its parts as one, against the two of them, on the emulator, and
  * in the plan; and launches of several instances in the plan. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
+#include "cu_bench.h"
 #include "driver.h"
-#include "rg_cases.h"
-#include "rg_emulate.h"
-
-enum { ARCH = 90, KERNELS = 256, VECTOR = 16 };
-
-static void fail_with(const rg_ctx *ctx, const char *what) {
-    char *line = ctx->last ? rg_diag_format(ctx->arena, ctx->last) : NULL;
-    fail_msg("%s: %s", what, line ? line : "no diagnostic");
-}
 
 static bool has_parts(const rg_kdesc *desc) {
     for (int32_t i = 0; i < desc->arg_count; i++) {
@@ -181,44 +168,6 @@ static void test_a_run_gathers_parts_or_leaves_them(void **state) {
 
 /* ---- on the emulator ---- */
 
-typedef struct bench {
-    rg_ctx ctx;
-    rg_kformat format;
-    rg_tpl *tpl;
-    const rg_cuda_api *api;
-    rg_harness_cuda cuda;
-    int32_t count;
-    rg_kdesc desc[KERNELS];
-    const char *label[KERNELS];
-    rg_cuda_source source[KERNELS];
-    rg_cuda_object object[KERNELS];
-} bench;
-
-static bench *bench_open(int32_t max_blocks, rg_kformat format) {
-    const rg_target target = {.name = "cuda",
-                              .isa = "cuda",
-                              .vector = VECTOR,
-                              .arch = ARCH,
-                              .precision = format,
-                              .max_blocks = max_blocks};
-    const rg_emulate_options options = {.arch = ARCH, .seed = 3};
-    bench *b = calloc(1, sizeof *b);
-    assert_non_null(b);
-    b->format = format;
-    b->api = rg_emulate_api(&options);
-    assert_int_equal(rg_ctx_init(&b->ctx), RG_OK);
-    if (rg_tpl_open(&b->ctx, &target, &b->tpl) != RG_OK) fail_with(&b->ctx, "templates");
-    if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK) fail_with(&b->ctx, "device");
-    return b;
-}
-
-static void bench_close(bench *b) {
-    rg_harness_cuda_close(&b->cuda);
-    rg_tpl_close(b->tpl);
-    rg_ctx_free(&b->ctx);
-    free(b);
-}
-
 /* All variants of a case that leave parts, with tails. */
 static void add_case(bench *b, const rg_case *one) {
     rg_candidate *list;
@@ -229,16 +178,8 @@ static void add_case(bench *b, const rg_case *one) {
     for (int32_t i = 0; i < count; i++) {
         rg_kdesc desc = settled(&b->ctx, one, &list[i].variant);
         if (!has_parts(&desc)) continue;
-        assert_true(b->count < KERNELS);
         assert_true(rg_case_add_tails(&b->ctx, VECTOR, &desc, &tails));
-        if (rg_kdesc_check(&b->ctx, &desc) != RG_OK) fail_with(&b->ctx, one->label);
-        rg_emitted text;
-        if (rg_emit_kernel(&b->ctx, b->tpl, &desc, &text) != RG_OK) fail_with(&b->ctx, one->label);
-        b->desc[b->count] = desc;
-        b->label[b->count] = one->label;
-        char *symbol = rg_arena_strdup(b->ctx.arena, text.symbol);
-        assert_non_null(symbol);
-        b->source[b->count++] = (rg_cuda_source){symbol, text.source};
+        bench_add(b, one->label, &desc, one->live);
     }
 }
 
@@ -259,29 +200,18 @@ static void add_cases(bench *b, const char *label, int n) {
     }
 }
 
-static void build_all(bench *b) {
-    const rg_cuda_build_options options = {.arch = ARCH,
-                                           .cache_dir = RG_BINARY_DIR "/cu-tails-cache"};
-    rg_cuda_stats stats;
-    assert_true(b->count > 0);
-    if (rg_cuda_build(&b->ctx, b->api, b->source, b->count, &options, b->object, &stats) != RG_OK)
-        fail_with(&b->ctx, "build");
-}
-
 static int32_t check_all(bench *b, int32_t live) {
     int32_t wrong = 0;
+    assert_true(b->count > 0);
+    if (!b->object) bench_build(b, RG_BINARY_DIR "/cu-tails-cache");
     for (int32_t i = 0; i < b->count; i++) {
-        rg_harness_result result = {0};
-        rg_status status =
-            rg_harness_cuda_check(&b->ctx, &b->cuda, &b->desc[i], &b->object[i], live, 7, &result);
-        if (status == RG_OK && result.passed && result.compared > 0) continue;
+        rg_harness_result result;
+        bool ran = bench_run(b, i, live, &result);
+        if (ran && result.passed && result.compared > 0) continue;
         wrong++;
-        print_message("WRONG  %s, %d images, %s: %s %s\n", b->label[i], live, b->source[i].symbol,
-                      status == RG_OK ? result.trouble : b->ctx.last->text, rg_emulate_fault());
-        if (status == RG_OK) continue;
-        rg_harness_cuda_close(&b->cuda); /* the context is lost with a fault */
-        if (rg_harness_cuda_open(&b->ctx, b->api, 0, &b->cuda) != RG_OK)
-            fail_with(&b->ctx, "device");
+        if (ran)
+            print_message("WRONG  %s, %d images, %s: %s\n", b->subject[i].label, live,
+                          b->subject[i].text.symbol, result.trouble);
     }
     print_message("tails, emulated, %s: %d kernels of %d images, %d wrong\n",
                   rg_kformat_name(b->format), b->count, live, wrong);
@@ -290,12 +220,12 @@ static int32_t check_all(bench *b, int32_t live) {
 
 /* One image block and three; of contractions every n-th. */
 static void check_last_block(rg_kformat format, int n) {
-    bench *b = bench_open(4, format);
+    bench b;
+    bench_open(&b, ARCH, 4, format);
     const char *label = getenv("RG_TEST_CASE");
-    add_cases(b, label ? label : "", label ? 1 : n);
-    build_all(b);
-    int32_t wrong = check_all(b, 5) + check_all(b, 37);
-    bench_close(b);
+    add_cases(&b, label ? label : "", label ? 1 : n);
+    int32_t wrong = check_all(&b, 5) + check_all(&b, 37);
+    bench_close(&b);
     assert_int_equal(wrong, 0);
 }
 
@@ -313,28 +243,28 @@ static void test_the_same_after_matrix_units(void **state) {
 
 static void test_the_last_block_of_a_run_does_so_too(void **state) {
     (void)state;
-    bench *b = bench_open(4, RG_KFORMAT_F16);
-    add_cases(b, "largest of a run", 1);
-    build_all(b);
-    int32_t wrong = check_all(b, 5) + check_all(b, 37);
-    bench_close(b);
+    bench b;
+    bench_open(&b, ARCH, 4, RG_KFORMAT_F16);
+    add_cases(&b, "largest of a run", 1);
+    int32_t wrong = check_all(&b, 5) + check_all(&b, 37);
+    bench_close(&b);
     assert_int_equal(wrong, 0);
 }
 
 static int32_t count_texts(const bench *b, const char *text) {
     int32_t found = 0;
-    for (int32_t i = 0; i < b->count; i++) found += strstr(b->source[i].source, text) != NULL;
+    for (int32_t i = 0; i < b->count; i++) found += strstr(b->subject[i].text.source, text) != NULL;
     return found;
 }
 
 /* Hundreds of parts of weights: neighbouring ones first, the last of them fewer; then one alone. */
 static void check_stages(rg_kformat format, int32_t planned, int n) {
-    bench *b = bench_open(planned, format);
-    add_cases(b, "wgrad", n);
-    build_all(b);
-    assert_true(count_texts(b, "heaps =") > 0);
-    int32_t wrong = check_all(b, 16 * 37 - 3) + check_all(b, 5);
-    bench_close(b);
+    bench b;
+    bench_open(&b, ARCH, planned, format);
+    add_cases(&b, "wgrad", n);
+    assert_true(count_texts(&b, "heaps =") > 0);
+    int32_t wrong = check_all(&b, 16 * 37 - 3) + check_all(&b, 5);
+    bench_close(&b);
     assert_int_equal(wrong, 0);
 }
 
@@ -353,23 +283,23 @@ static void test_more_parts_than_were_planned_are_added_up(void **state) {
 /* More parts than a block has threads, and none for some of these. */
 static void test_more_parts_than_threads_are_gathered_whole(void **state) {
     (void)state;
-    bench *b = bench_open(300, RG_KFORMAT_F32);
-    add_cases(b, "softmax cross-entropy", 1);
-    build_all(b);
-    int32_t wrong = check_all(b, 16 * 300 - 3);
-    bench_close(b);
+    bench b;
+    bench_open(&b, ARCH, 300, RG_KFORMAT_F32);
+    add_cases(&b, "softmax cross-entropy", 1);
+    int32_t wrong = check_all(&b, 16 * 300 - 3);
+    bench_close(&b);
     assert_int_equal(wrong, 0);
 }
 
 /* A batch of 300 blocks: a thread has more parts than it adds up one by one. */
 static void test_a_large_batch_is_gathered_in_several_chains(void **state) {
     (void)state;
-    bench *b = bench_open(300, RG_KFORMAT_F32);
-    add_cases(b, "residual add, moments", 1);
-    build_all(b);
-    assert_true(count_texts(b, "chain0") > 0);
-    int32_t wrong = check_all(b, 16 * 20 - 3);
-    bench_close(b);
+    bench b;
+    bench_open(&b, ARCH, 300, RG_KFORMAT_F32);
+    add_cases(&b, "residual add, moments", 1);
+    assert_true(count_texts(&b, "chain0") > 0);
+    int32_t wrong = check_all(&b, 16 * 20 - 3);
+    bench_close(&b);
     assert_int_equal(wrong, 0);
 }
 
