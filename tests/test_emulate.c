@@ -261,10 +261,14 @@ static const char stages_text[] =
     "    if (!rg_last_block(a2 + 1 + heap, near)) return;\n"
     "    float sum = 0.0f;\n"
     "    if (t == 0) {\n"
+    "#ifdef NEIGHBOUR\n"
+    "        for (int i = 0; i < 2; i++) sum += a1[1 + 8 * (heap % 4 + 1) + i];\n"
+    "#else\n"
     "        for (int i = 0; i < 2 * near; i++) sum += a1[1 + 8 * heap + i];\n"
+    "#endif\n"
     "        a1[1 + 8 * heap] = sum;\n"
     "    }\n"
-    "#ifdef RIGHT\n"
+    "#ifndef WRONG\n"
     "    if (!rg_last_block(a2, 5)) return;\n"
     "#else\n"
     "    if (heap != 4) return;\n"
@@ -304,8 +308,8 @@ static void check_last_block(const char *right_cubin, const char *wrong_cubin, u
     (void)driver->module_unload(wrong);
 }
 
-static void check_last_blocks(const char *text) {
-    char *right = compile_well(text, "-DRIGHT=1"), *wrong = compile_well(text, "-DWRONG=1");
+static void check_last_blocks(const char *text, const char *as) {
+    char *right = compile_well(text, "-DRIGHT=1"), *wrong = compile_well(text, as);
     for (uint64_t seed = 0; seed < 6; seed++) check_last_block(right, wrong, seed);
     free(right);
     free(wrong);
@@ -313,12 +317,18 @@ static void check_last_blocks(const char *text) {
 
 static void test_last_block_alone_may_read_the_others(void **state) {
     (void)state;
-    check_last_blocks(last_text);
+    check_last_blocks(last_text, "-DWRONG=1");
 }
 
 static void test_last_of_the_last_alone_may_read_what_those_leave(void **state) {
     (void)state;
-    check_last_blocks(stages_text);
+    check_last_blocks(stages_text, "-DWRONG=1");
+}
+
+/* Whether it has been written or not. */
+static void test_the_last_at_one_counter_knows_nothing_of_another(void **state) {
+    (void)state;
+    check_last_blocks(stages_text, "-DNEIGHBOUR=1");
 }
 
 static void test_more_stages_than_can_be_followed_are_refused(void **state) {
@@ -420,6 +430,7 @@ int main(void) {
         TEST(test_misaligned_vectors_are_named),
         TEST(test_last_block_alone_may_read_the_others),
         TEST(test_last_of_the_last_alone_may_read_what_those_leave),
+        TEST(test_the_last_at_one_counter_knows_nothing_of_another),
         TEST(test_more_stages_than_can_be_followed_are_refused),
         TEST(test_sums_are_right_in_every_order),
         TEST(test_unchecked_kernels_give_the_same_bits),

@@ -36,9 +36,10 @@ enum {
 };
 #define RG_EMULATE_IN_FLIGHT 0xffffffffu /* write_time: an asynchronous copy has not landed */
 
-#define RG_EMULATE_STAGES           4u /* of a block: it may call rg_last_block three times */
-#define RG_EMULATE_SAME_BLOCK(a, b) ((a) / RG_EMULATE_STAGES == (b) / RG_EMULATE_STAGES) /* tags   \
-                                                                                          */
+#define RG_EMULATE_STAGES 4u /* of a block: it may call rg_last_block three times */
+#define RG_EMULATE_SAME_BLOCK(a, b)                                                                \
+    ((a) / RG_EMULATE_STAGES == (b) / RG_EMULATE_STAGES) /* tags                                   \
+                                                          */
 
 /* Shadow of 4 bytes of device memory. writer: RG_EMULATE_OUTSIDE, RG_EMULATE_UNWRITTEN,
  * RG_EMULATE_HOST, else the tag of a block of a launch. A launch's first tag is a multiple of 4;
@@ -122,8 +123,6 @@ typedef struct rg_emulate_worker {
     rg_emulate_cell *cell;
     unsigned time, tag, first_tag;
     unsigned turn; /* of the running thread's warp */
-    unsigned last; /* the block is a last one, by its n-th rg_last_block: it may touch what the
-                      others wrote before they passed their n-th; 0: it is none */
     int thread, threads, block, blocks;
     unsigned long dynamic_at, dynamic_bytes;
 } rg_emulate_worker;

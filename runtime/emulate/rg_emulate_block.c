@@ -210,7 +210,7 @@ static void run_block(rg_emu_worker *worker, uint32_t block) {
     worker->seen.block = (int)block;
     worker->seen.tag = launch->first_tag + RG_EMULATE_STAGES * (1 + block);
     worker->seen.time = RG_EMULATE_FIRST_TIME;
-    worker->seen.last = 0;
+    rg_emu_meeting_leave(worker);
     reset_shared(worker);
     reset_threads(worker);
     rg_emu_fibre_switch(&worker->home, fibre_for(worker, take_ready(worker)));
@@ -252,6 +252,7 @@ void rg_emu_worker_run(rg_emu_worker *worker, rg_emu_launch *launch) {
         if (i >= launch->blocks) break;
         run_block(worker, launch->order[i]);
     }
+    rg_emu_meeting_leave(worker);
     restore_flush(before);
 }
 

@@ -130,12 +130,13 @@ static void write_shared(rg_emu_worker *worker, size_t at) {
 
 /* ---- device memory ---- */
 
-/* Of this launch and another block? The last block may follow what the others did before they
- * counted. */
+/* Of this launch, and of another block that nothing orders before this one? */
 static bool foreign(const rg_emu_worker *worker, uint32_t tag) {
     const rg_emulate_worker *seen = &worker->seen;
     if (tag < seen->first_tag || RG_EMULATE_SAME_BLOCK(tag, seen->tag)) return false;
-    return seen->last <= tag % RG_EMULATE_STAGES;
+    uint32_t block = (tag - seen->first_tag) / RG_EMULATE_STAGES;
+    if (block == 0) return !worker->meeting; /* several have read: which, is not known */
+    return !rg_emu_meeting_knows(worker, block - 1, tag % RG_EMULATE_STAGES);
 }
 
 static _Noreturn void fault_foreign(rg_emu_worker *worker, size_t at, bool writes, uint32_t tag,

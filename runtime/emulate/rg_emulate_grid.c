@@ -70,7 +70,8 @@ bool rg_emu_grid_run(struct CUfunc_st *function, uint32_t blocks, int threads, s
                             .threads = threads,
                             .shared_bytes = shared_bytes,
                             .fault = fault,
-                            .lock = PTHREAD_MUTEX_INITIALIZER};
+                            .lock = PTHREAD_MUTEX_INITIALIZER,
+                            .meeting_lock = PTHREAD_MUTEX_INITIALIZER};
     int workers = host_threads();
     workers = open_workers((uint32_t)workers < blocks ? workers : (int)blocks);
     launch.order = random_order(blocks, &state);
@@ -84,6 +85,7 @@ bool rg_emu_grid_run(struct CUfunc_st *function, uint32_t blocks, int threads, s
     } else {
         run_all(&launch, workers);
     }
+    rg_emu_meetings_free(&launch);
     free(launch.order);
     return !launch.failed;
 }

@@ -92,6 +92,8 @@ bool rg_emu_module_holds(const struct CUmod_st *module, const void *at, size_t b
 
 /* ---- one launch ---- */
 
+typedef struct rg_emu_meeting rg_emu_meeting;
+
 typedef struct rg_emu_launch {
     struct CUfunc_st *function;
     void *const *argument; /* addresses of the arguments */
@@ -105,6 +107,8 @@ typedef struct rg_emu_launch {
     int failed;      /* atomic */
     char *fault;     /* RG_EMU_FAULT_BYTES; written by the first that fails */
     pthread_mutex_t lock;
+    rg_emu_meeting *meeting; /* those under way */
+    pthread_mutex_t meeting_lock;
 } rg_emu_launch;
 
 /* ---- rg_emulate_block.c: one block of threads ---- */
@@ -147,8 +151,9 @@ typedef struct rg_emu_worker {
     uint64_t random;
     size_t shadow_end; /* shared memory in use, red zones included */
     int finished, at_barrier, ready_count, free_count, made;
-    int answer; /* of rg_last_block, from thread 0 to the others */
-    int start;  /* the thread that the next fresh fibre runs */
+    int answer;              /* of rg_last_block, from thread 0 to the others */
+    rg_emu_meeting *meeting; /* where the block was last; NULL: nowhere yet */
+    int start;               /* the thread that the next fresh fibre runs */
     uint16_t ready[RG_EMULATE_MAX_THREADS], free_fibre[RG_EMULATE_MAX_THREADS];
     rg_emu_fibre home;
     rg_emu_thread thread[RG_EMULATE_MAX_THREADS];
@@ -173,6 +178,19 @@ uint32_t rg_emu_random(uint64_t *state, uint32_t below);
 /* ---- rg_emulate_sync.c, rg_emulate_copy.c: what kernels call ---- */
 
 void rg_emu_barrier(rg_emulate_worker *worker, int line);
+/* ---- rg_emulate_meet.c ---- */
+
+/* The block counts at a counter that `count` blocks come to, with accesses of so many stages behind
+ * it. Returns how many had counted; UINT32_MAX: no memory. The last one leaves 0 there. */
+unsigned rg_emu_meeting_count(rg_emu_worker *worker, unsigned *counter, unsigned count,
+                              uint8_t stages);
+/* Did what `block` did in its stage come before what the worker's block does now? */
+bool rg_emu_meeting_knows(const rg_emu_worker *worker, uint32_t block, unsigned stage);
+/* The worker's block ends. */
+void rg_emu_meeting_leave(rg_emu_worker *worker);
+/* The launch ends. */
+void rg_emu_meetings_free(rg_emu_launch *launch);
+
 int rg_emu_last_block(rg_emulate_worker *worker, unsigned *counter, int count, int line);
 const unsigned char *rg_emu_meet(rg_emulate_worker *worker, int kind, const void *mine,
                                  unsigned bytes, int line);

@@ -84,17 +84,16 @@ static void count_block(rg_emu_worker *worker, unsigned *counter, int count) {
     rg_emulate_worker *seen = &worker->seen;
     if (!rg_emu_memory_holds((rg_cu_ptr)(uintptr_t)counter, sizeof *counter))
         rg_emu_fault(worker, "the counter of rg_last_block is not in device memory");
-    unsigned before = __atomic_fetch_add(counter, 1, __ATOMIC_ACQ_REL);
-    if (before >= (unsigned)count)
-        rg_emu_fault(worker, "the counter of rg_last_block did not begin at 0 (it is %u)", before);
-    worker->answer = before == (unsigned)count - 1;
-    if (worker->answer) __atomic_store_n(counter, 0, __ATOMIC_RELEASE);
-    rg_emu_memory_written((rg_cu_ptr)(uintptr_t)counter, sizeof *counter);
     unsigned passed = seen->tag % RG_EMULATE_STAGES + 1;
     if (passed == RG_EMULATE_STAGES)
         rg_emu_fault(worker, "a block calls rg_last_block more than %d times", passed - 1);
+    unsigned had = rg_emu_meeting_count(worker, counter, (unsigned)count, (uint8_t)passed);
+    if (had == UINT32_MAX) rg_emu_fault(worker, "the emulator has no memory for rg_last_block");
+    if (had >= (unsigned)count)
+        rg_emu_fault(worker, "the counter of rg_last_block did not begin at 0 (it is %u)", had);
+    worker->answer = had == (unsigned)count - 1;
+    rg_emu_memory_written((rg_cu_ptr)(uintptr_t)counter, sizeof *counter);
     seen->tag++;
-    seen->last = worker->answer ? passed : 0;
 }
 
 int rg_emu_last_block(rg_emulate_worker *seen, unsigned *counter, int count, int line) {

@@ -76,7 +76,7 @@ const mutant mutants_tail[] = {
     {.name = "stages: slices share their counters",
      .kernel = WGRAD,
      .with = "tile = rg_block\\(\\) %",
-     .find = "counter = (a[0-9]+) \\+ .*;(\n.*\n.* heaps = )",
+     .find = "counter = (a[0-9]+) \\+ .*;(\n.*\n.*\n.* heaps = )",
      .put = "counter = \\1;\\2"},
     {.name = "stages: the last heap waits for parts that are none",
      .kernel = WGRAD,
