@@ -5,9 +5,12 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "rg_cuda.h"
 #include "rg_emulate.h"
@@ -455,6 +458,46 @@ static void test_a_kernel_without_its_compilers_log_is_not_kept(void **state) {
     }
 }
 
+/* In the place of every cubin a folder: what the system refuses to replace by a file. */
+static void block_entries(void) {
+    glob_t found;
+    char pattern[160];
+    snprintf(pattern, sizeof pattern, "%s/*.cubin", cache);
+    assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, KERNELS);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        assert_int_equal(unlink(found.gl_pathv[i]), 0);
+        assert_int_equal(mkdir(found.gl_pathv[i], 0700), 0);
+    }
+    globfree(&found);
+}
+
+/* Whoever comes first, the note is of the first kernel in the list. */
+static void test_a_cache_that_takes_no_more_costs_a_note(void **state) {
+    (void)state;
+    rg_cuda_build_options options = {.arch = 90, .cache_dir = cache};
+    rg_cuda_stats stats;
+    char note[512] = "";
+    snprintf(cache, sizeof cache, "%s/full", root);
+    must(rg_cuda_build(&ctx, api, sources, KERNELS, &options, object, &stats));
+    assert_null(stats.note);
+    block_entries();
+    for (int start = 0; start < 2; start++) {
+        options.jobs = start == 0 ? 1 : KERNELS;
+        must(rg_cuda_build(&ctx, api, sources, KERNELS, &options, object, &stats));
+        assert_int_equal(stats.compiled, KERNELS);
+        assert_non_null(stats.note);
+        assert_non_null(strstr(stats.note, "built kernels are not kept any more: cannot rename"));
+        assert_non_null(strstr(stats.note, "Is a directory"));
+        assert_true(start == 0 || strcmp(note, stats.note) == 0);
+        snprintf(note, sizeof note, "%s", stats.note);
+        for (int i = 0; i < KERNELS; i++) assert_memory_equal(object[i].cubin, "\177ELF", 4);
+    }
+    assert_int_equal(ctx.count, 0);
+    must(open_cuda(false));
+    run_grad(32);
+}
+
 static void test_too_many_threads_are_told(void **state) {
     (void)state;
     tp.kernel[2].threads = 2048;
@@ -477,6 +520,7 @@ int main(void) {
         T(test_a_kernel_that_leaves_its_buffer_is_seen_where_buffers_lie_apart),
         T(test_buffers_that_lie_apart_are_fetched_each_from_its_own_place),
         T(test_a_kernel_without_its_compilers_log_is_not_kept),
+        T(test_a_cache_that_takes_no_more_costs_a_note),
         T(test_too_many_threads_are_told),
     };
     return cmocka_run_group_tests(tests, open_group, close_group);

@@ -26,6 +26,8 @@ typedef struct cuda_job {
     rg_cuda_object object;
     char *cubin, *log, *trouble; /* Owner: malloc. log NULL: it could not be read */
     size_t cubin_bytes;
+    bool unkept;      /* the cache was to take it and did not */
+    char *unkept_why; /* Owner: malloc; NULL: no memory for the text */
 } cuda_job;
 
 typedef struct cuda_build {
@@ -36,9 +38,11 @@ typedef struct cuda_build {
     const char *option[MAX_OPTIONS];
     int option_count;
     const char *cache; /* NULL: nothing is kept */
+    const char *note;  /* one line for the user, or NULL */
     cuda_job *job;
     int *job_of; /* source i -> job */
     int job_count, missing;
+    bool full;  /* the cache has refused an entry: it is given no more */
     int unread; /* compiled, without the compiler's log: never kept */
     /* shared by the threads, under the lock */
     pthread_mutex_t lock;
@@ -102,19 +106,29 @@ static bool read_entry(cuda_build *build, cuda_job *job) {
     return true;
 }
 
-static rg_status write_entry(cuda_build *build, const cuda_job *job) {
+static rg_status write_entry(rg_ctx *ctx, const char *cache, const cuda_job *job) {
     const rg_cuda_report *r = &job->object.report;
     char header[HEADER_BYTES + 1] = "";
     snprintf(header, sizeof header, entry_format, (int)r->known, r->registers, r->shared_bytes,
              r->stack_bytes, r->spill_store_bytes, r->spill_load_bytes);
     rg_text entry = {0};
     rg_text_add_bytes(&entry, header, HEADER_BYTES);
-    rg_text_add_bytes(&entry, job->object.cubin, job->object.bytes);
-    rg_status status = entry.failed ? rg_nomem(build->ctx)
-                                    : rg_cache_put(build->ctx, build->cache, job->hash, ending,
-                                                   entry.data, entry.length);
+    rg_text_add_bytes(&entry, job->cubin, job->cubin_bytes);
+    rg_status status = entry.failed
+                           ? rg_nomem(ctx)
+                           : rg_cache_put(ctx, cache, job->hash, ending, entry.data, entry.length);
     rg_text_free(&entry);
     return status;
+}
+
+/* What is not kept costs time at the next start, and is no error now. */
+static void keep_job(const cuda_build *build, cuda_job *job) {
+    rg_ctx quiet;
+    job->unkept = true;
+    if (rg_ctx_init(&quiet) != RG_OK) return;
+    job->unkept = write_entry(&quiet, build->cache, job) != RG_OK;
+    if (job->unkept && quiet.last) job->unkept_why = strdup(quiet.last->text);
+    rg_ctx_free(&quiet);
 }
 
 /* ---- which kernels there are to be ---- */
@@ -243,6 +257,14 @@ static void run_threads(cuda_build *build) {
 
 /* ---- what the threads made ---- */
 
+/* Of the first in the list's order. */
+static rg_status tell_unkept(cuda_build *build, const cuda_job *job) {
+    if (!job->unkept || build->note) return RG_OK;
+    build->note = rg_arena_printf(build->ctx->arena, "built kernels are not kept any more: %s",
+                                  job->unkept_why ? job->unkept_why : "out of memory");
+    return build->note ? RG_OK : rg_nomem(build->ctx);
+}
+
 static rg_status take_job_result(cuda_build *build, cuda_job *job) {
     if (job->trouble)
         return rg_fail(build->ctx, RG_E_BUILD, "cannot compile kernel '%s': %s",
@@ -253,7 +275,9 @@ static rg_status take_job_result(cuda_build *build, cuda_job *job) {
     if (!job->object.cubin) return rg_nomem(build->ctx);
     rg_cuda_report_parse(job->log ? job->log : "", &job->object.report);
     build->unread += !job->log;
-    return build->cache && job->log ? write_entry(build, job) : RG_OK;
+    if (build->cache && job->log && !build->full) keep_job(build, job);
+    build->full |= job->unkept;
+    return tell_unkept(build, job);
 }
 
 static rg_status compile_missing(cuda_build *build) {
@@ -268,19 +292,20 @@ static rg_status compile_missing(cuda_build *build) {
         free(job->cubin);
         free(job->log);
         free(job->trouble);
+        free(job->unkept_why);
     }
     /* Every failed job has its trouble, unless memory ran out for the text. */
     if (status == RG_OK && build->failed) status = rg_nomem(build->ctx);
     return status;
 }
 
-static rg_status tell_unread(cuda_build *build, const char **note) {
-    if (build->unread == 0 || *note) return RG_OK;
-    *note = rg_arena_printf(build->ctx->arena,
-                            "%d of the built kernels are not kept: their compiler's log, and with "
-                            "it registers and spills, could not be read",
-                            build->unread);
-    return *note ? RG_OK : rg_nomem(build->ctx);
+static rg_status tell_unread(cuda_build *build) {
+    if (build->unread == 0 || build->note) return RG_OK;
+    build->note = rg_arena_printf(build->ctx->arena,
+                                  "%d of the built kernels are not kept: their compiler's log, and "
+                                  "with it registers and spills, could not be read",
+                                  build->unread);
+    return build->note ? RG_OK : rg_nomem(build->ctx);
 }
 
 static double now_seconds(void) {
@@ -297,17 +322,18 @@ rg_status rg_cuda_build(rg_ctx *ctx, const rg_cuda_api *api, const rg_cuda_sourc
     *stats = (rg_cuda_stats){.note = NULL};
     if (!api->has_nvrtc) return rg_fail(ctx, RG_E_UNSUPPORTED, "kernels cannot be built: no NVRTC");
     make_options(&build);
-    RG_TRY(rg_cache_folder(ctx, options->cache_dir, &build.cache, &stats->note));
+    RG_TRY(rg_cache_folder(ctx, options->cache_dir, &build.cache, &build.note));
     RG_TRY(list_jobs(&build, source, count));
     rg_cuda_range(api, "build");
     rg_status status = compile_missing(&build);
     rg_cuda_range(api, NULL);
     RG_TRY(status);
-    RG_TRY(tell_unread(&build, &stats->note));
+    RG_TRY(tell_unread(&build));
     for (int i = 0; i < count; i++) {
         object[i] = build.job[build.job_of[i]].object;
         object[i].symbol = source[i].symbol;
     }
+    stats->note = build.note;
     stats->cache_dir = build.cache;
     stats->compiled = build.missing;
     stats->cached = build.job_count - build.missing;
