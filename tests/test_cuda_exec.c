@@ -6,10 +6,12 @@
 
 #include <cmocka.h>
 #include <glob.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "rg_cuda.h"
@@ -498,6 +500,77 @@ static void test_a_cache_that_takes_no_more_costs_a_note(void **state) {
     run_grad(32);
 }
 
+static void end_process(void *user, int done, int total) {
+    (void)user, (void)total;
+    if (done == 2) _exit(0);
+}
+
+static void test_a_build_that_is_cut_short_has_kept_what_it_made(void **state) {
+    (void)state;
+    rg_cuda_build_options options = {.arch = 90, .cache_dir = cache, .jobs = 1};
+    rg_cuda_stats stats;
+    int ended;
+    snprintf(cache, sizeof cache, "%s/short", root);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        options.progress = end_process;
+        rg_status status = rg_cuda_build(&ctx, api, sources, KERNELS, &options, object, &stats);
+        _exit(status == RG_OK ? 1 : 2);
+    }
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    assert_int_equal(ended, 0);
+    must(rg_cuda_build(&ctx, api, sources, KERNELS, &options, object, &stats));
+    assert_int_equal(stats.cached, 2);
+}
+
+/* The compiler ends with rg_wrong.cu only when another kernel has failed. */
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    rg_nvrtc_program wrong;
+    bool failed;
+} turn = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+
+static rg_nvrtc_result create_in_turn(rg_nvrtc_program *program, const char *source,
+                                      const char *name, int headers, const char *const *header,
+                                      const char *const *include) {
+    rg_nvrtc_result result = api->nvrtc.create(program, source, name, headers, header, include);
+    pthread_mutex_lock(&turn.lock);
+    if (strcmp(name, "rg_wrong.cu") == 0) turn.wrong = *program;
+    pthread_mutex_unlock(&turn.lock);
+    return result;
+}
+
+static rg_nvrtc_result compile_in_turn(rg_nvrtc_program program, int options,
+                                       const char *const *option) {
+    pthread_mutex_lock(&turn.lock);
+    while (program == turn.wrong && !turn.failed) pthread_cond_wait(&turn.changed, &turn.lock);
+    pthread_mutex_unlock(&turn.lock);
+    rg_nvrtc_result result = api->nvrtc.compile(program, options, option);
+    pthread_mutex_lock(&turn.lock);
+    turn.failed |= result != RG_NVRTC_SUCCESS;
+    pthread_cond_broadcast(&turn.changed);
+    pthread_mutex_unlock(&turn.lock);
+    return result;
+}
+
+static void test_of_wrong_kernels_the_first_is_told_and_the_good_ones_are_kept(void **state) {
+    (void)state;
+    const rg_cuda_source some[] = {{"rg_wrong", "wrong"}, sources[0], {"rg_worse", "worse"}};
+    const rg_cuda_build_options options = {.arch = 90, .cache_dir = cache, .jobs = 2};
+    rg_cuda_api late = *api;
+    rg_cuda_stats stats;
+    late.nvrtc.create = create_in_turn;
+    late.nvrtc.compile = compile_in_turn;
+    snprintf(cache, sizeof cache, "%s/wrong", root);
+    assert_int_equal(rg_cuda_build(&ctx, &late, some, 3, &options, object, &stats), RG_E_BUILD);
+    assert_int_equal(ctx.count, 1);
+    assert_non_null(strstr(ctx.last->text, "cannot compile kernel 'rg_wrong'"));
+    must(rg_cuda_build(&ctx, api, sources, 1, &options, object, &stats));
+    assert_int_equal(stats.cached, 1);
+}
+
 static void test_too_many_threads_are_told(void **state) {
     (void)state;
     tp.kernel[2].threads = 2048;
@@ -521,6 +594,8 @@ int main(void) {
         T(test_buffers_that_lie_apart_are_fetched_each_from_its_own_place),
         T(test_a_kernel_without_its_compilers_log_is_not_kept),
         T(test_a_cache_that_takes_no_more_costs_a_note),
+        T(test_a_build_that_is_cut_short_has_kept_what_it_made),
+        T(test_of_wrong_kernels_the_first_is_told_and_the_good_ones_are_kept),
         T(test_too_many_threads_are_told),
     };
     return cmocka_run_group_tests(tests, open_group, close_group);

@@ -97,7 +97,8 @@ typedef struct rg_cuda_stats {
  * the hash of its source, its options, NVRTC's version and the architecture (never of PTX, whose
  * names are random), together with the compiler's report: where its log cannot be read there is
  * none, the cubin is not kept, and the note says so. So it does where the cache refuses an entry;
- * it is given no more then. Errors: RG_E_BUILD with the compiler's first error line. */
+ * it is given no more then. Each is kept as soon as it is compiled, before progress tells of it.
+ * Errors: RG_E_BUILD with the compiler's first error line, of the first kernel that has one. */
 rg_status rg_cuda_build(rg_ctx *ctx, const rg_cuda_api *api, const rg_cuda_source *source,
                         int count, const rg_cuda_build_options *options, rg_cuda_object *object,
                         rg_cuda_stats *stats) RG_CHECKED;

@@ -26,7 +26,8 @@ typedef struct cuda_job {
     rg_cuda_object object;
     char *cubin, *log, *trouble; /* Owner: malloc. log NULL: it could not be read */
     size_t cubin_bytes;
-    bool unkept;      /* the cache was to take it and did not */
+    bool keep;        /* the cache is to take it */
+    bool unkept;      /* and did not */
     char *unkept_why; /* Owner: malloc; NULL: no memory for the text */
 } cuda_job;
 
@@ -42,12 +43,12 @@ typedef struct cuda_build {
     cuda_job *job;
     int *job_of; /* source i -> job */
     int job_count, missing;
-    bool full;  /* the cache has refused an entry: it is given no more */
     int unread; /* compiled, without the compiler's log: never kept */
     /* shared by the threads, under the lock */
     pthread_mutex_t lock;
     int next, done;
     bool failed;
+    bool full; /* the cache has refused an entry: it is given no more */
 } cuda_build;
 
 /* ---- options and keys ---- */
@@ -121,16 +122,6 @@ static rg_status write_entry(rg_ctx *ctx, const char *cache, const cuda_job *job
     return status;
 }
 
-/* What is not kept costs time at the next start, and is no error now. */
-static void keep_job(const cuda_build *build, cuda_job *job) {
-    rg_ctx quiet;
-    job->unkept = true;
-    if (rg_ctx_init(&quiet) != RG_OK) return;
-    job->unkept = write_entry(&quiet, build->cache, job) != RG_OK;
-    if (job->unkept && quiet.last) job->unkept_why = strdup(quiet.last->text);
-    rg_ctx_free(&quiet);
-}
-
 /* ---- which kernels there are to be ---- */
 
 static rg_status list_jobs(cuda_build *build, const rg_cuda_source *source, int count) {
@@ -153,7 +144,7 @@ static rg_status list_jobs(cuda_build *build, const rg_cuda_source *source, int 
     return RG_OK;
 }
 
-/* ---- compiling: in the threads; nothing here touches ctx ---- */
+/* ---- compiling and keeping: in the threads; nothing here touches ctx or its arena ---- */
 
 static char *failure(const rg_cuda_api *api, const char *call, rg_nvrtc_result result) {
     char text[256];
@@ -211,7 +202,27 @@ static bool compile_job(cuda_build *build, cuda_job *job) {
     return job->cubin && !job->trouble;
 }
 
-/* The next job that is missing; NULL when there is none or one has failed. */
+/* What is not kept costs time at the next start, and is no error now. */
+static void keep_job(const cuda_build *build, cuda_job *job) {
+    rg_ctx quiet;
+    job->unkept = true;
+    if (rg_ctx_init(&quiet) != RG_OK) return;
+    job->unkept = write_entry(&quiet, build->cache, job) != RG_OK;
+    if (job->unkept && quiet.last) job->unkept_why = strdup(quiet.last->text);
+    rg_ctx_free(&quiet);
+}
+
+/* A build that is cut short, or one of whose kernels is wrong, has kept what it had made. */
+static bool make_job(cuda_build *build, cuda_job *job) {
+    if (!compile_job(build, job)) return false;
+    rg_cuda_report_parse(job->log ? job->log : "", &job->object.report);
+    if (job->keep && job->log) keep_job(build, job);
+    return true;
+}
+
+/* The next job that is missing; NULL when there is none or one has failed. Jobs are taken in the
+ * list's order, and whether one is kept is settled here, so that the first one that fails or is
+ * refused is the same one however many threads there are. */
 static cuda_job *take_job(cuda_build *build) {
     cuda_job *job = NULL;
     pthread_mutex_lock(&build->lock);
@@ -219,6 +230,7 @@ static cuda_job *take_job(cuda_build *build) {
         job = &build->job[build->next++];
         if (!job->missing) job = NULL;
     }
+    if (job) job->keep = build->cache && !build->full;
     pthread_mutex_unlock(&build->lock);
     return job;
 }
@@ -226,9 +238,10 @@ static cuda_job *take_job(cuda_build *build) {
 static void *compile_thread(void *user) {
     cuda_build *build = user;
     for (cuda_job *job; (job = take_job(build));) {
-        bool good = compile_job(build, job);
+        bool good = make_job(build, job);
         pthread_mutex_lock(&build->lock);
         if (!good) build->failed = true;
+        if (job->unkept) build->full = true;
         build->done++;
         if (good && build->options->progress)
             build->options->progress(build->options->user, build->done, build->missing);
@@ -273,10 +286,7 @@ static rg_status take_job_result(cuda_build *build, cuda_job *job) {
     job->object.cubin = rg_arena_copy(build->ctx->arena, job->cubin, job->cubin_bytes);
     job->object.bytes = job->cubin_bytes;
     if (!job->object.cubin) return rg_nomem(build->ctx);
-    rg_cuda_report_parse(job->log ? job->log : "", &job->object.report);
     build->unread += !job->log;
-    if (build->cache && job->log && !build->full) keep_job(build, job);
-    build->full |= job->unkept;
     return tell_unkept(build, job);
 }
 
