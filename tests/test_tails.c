@@ -497,41 +497,68 @@ static void test_no_launch_has_more_arguments_than_can_be_passed(void **state) {
 /* ---- a network ---- */
 
 /* The losses that `resgen train` prints. */
-static int read_losses(const char *spec, const char *options, double *loss, int room) {
+enum { STEPS = 20 };
+
+static int read_losses(const char *spec, const char *options, double *loss, int steps) {
     char command[512], line[256];
     snprintf(command, sizeof command,
-             "%s train %s/specs/tiny/%s --data=synthetic --steps=3 "
+             "%s train %s/specs/tiny/%s --data=synthetic --steps=%d --eval-steps=0 "
              "--cache=%s/cu-tails-cache --out=%s/cu-tails-out %s 2>&1",
-             RG_PROGRAM, RG_SOURCE_DIR, spec, RG_BINARY_DIR, RG_BINARY_DIR, options);
+             RG_PROGRAM, RG_SOURCE_DIR, spec, steps, RG_BINARY_DIR, RG_BINARY_DIR, options);
     FILE *out = popen(command, "r");
     int count = 0;
     assert_non_null(out);
     while (fgets(line, sizeof line, out)) {
-        if (count < room && sscanf(line, "epoch 0 step %*d loss %lf", &loss[count]) == 1) count++;
+        if (count < steps && sscanf(line, "epoch 0 step %*d loss %lf", &loss[count]) == 1) count++;
         if (strstr(line, "error")) print_message("%s", line);
     }
     assert_int_equal(pclose(out), 0);
     return count;
 }
 
-static void expect_losses_of_the_cpu(const char *spec) {
-    double cpu[3], cuda[3];
-    assert_int_equal(read_losses(spec, "--target=cpu", cpu, 3), 3);
-    assert_int_equal(read_losses(spec, "--device=emulate", cuda, 3), 3);
-    for (int i = 0; i < 3; i++)
-        assert_true(fabs(cpu[i] - cuda[i]) < 1e-4); /* Adam's first steps divide by small numbers */
+static void expect_losses_of_the_cpu(const char *spec, int steps) {
+    double cpu[STEPS], cuda[STEPS];
+    assert_true(steps <= STEPS);
+    assert_int_equal(read_losses(spec, "--target=cpu", cpu, steps), steps);
+    assert_int_equal(read_losses(spec, "--device=emulate", cuda, steps), steps);
+    for (int i = 0; i < steps; i++) assert_true(fabs(cpu[i] - cuda[i]) < 1e-4);
 }
 
-/* A step feels its tails: statistics, gradients of BN and of biases, the loss itself. */
+/* Steps feel their tails: statistics, gradients of BN and of biases, the loss itself. */
 static void test_training_with_tails_prints_the_losses_of_the_cpu(void **state) {
     (void)state;
-    expect_losses_of_the_cpu("tiny_residual.lua");
+    expect_losses_of_the_cpu("tiny_residual.lua", STEPS);
 }
 
 /* And each instance's weight gradient, from the second step on. */
 static void test_training_with_instances_prints_the_losses_of_the_cpu(void **state) {
     (void)state;
-    expect_losses_of_the_cpu("repeated.lua");
+    expect_losses_of_the_cpu("repeated.lua", 3);
+}
+
+static double mean_loss(const char *options) {
+    double loss[STEPS], sum = 0;
+    assert_int_equal(read_losses("tiny_residual.lua", options, loss, STEPS), STEPS);
+    for (int i = 0; i < STEPS; i++) sum += loss[i];
+    return sum / STEPS;
+}
+
+/* Operands are off by half a unit of their format; the mean of the losses by no more than one. */
+static void test_training_in_other_formats_stays_near(void **state) {
+    (void)state;
+    double plain = mean_loss("--target=cpu");
+    static const struct {
+        const char *options;
+        double unit;
+    } formats[] = {{"--device=emulate --precision=tf32", 0x1p-10},
+                   {"--device=emulate --precision=bf16", 0x1p-7},
+                   {"--device=emulate --precision=f16", 0x1p-10}};
+    for (int i = 0; i < 3; i++) {
+        double off = fabs(mean_loss(formats[i].options) - plain);
+        print_message("%s: mean loss of %d steps off by %.2g, %.2f units\n", formats[i].options,
+                      STEPS, off, off / plain / formats[i].unit);
+        assert_true(off <= formats[i].unit * plain);
+    }
 }
 
 int main(void) {
@@ -554,6 +581,7 @@ int main(void) {
         cmocka_unit_test(test_no_launch_has_more_arguments_than_can_be_passed),
         cmocka_unit_test(test_training_with_tails_prints_the_losses_of_the_cpu),
         cmocka_unit_test(test_training_with_instances_prints_the_losses_of_the_cpu),
+        cmocka_unit_test(test_training_in_other_formats_stays_near),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
