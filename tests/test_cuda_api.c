@@ -58,11 +58,48 @@ static void test_a_missing_driver_is_told_with_the_places(void **state) {
     }
     assert_int_equal(rg_cuda_open(&ctx, RG_SOURCE_DIR "/docs", RG_CUDA_DRIVER, &api),
                      RG_E_UNSUPPORTED);
-    expect_line("libcuda.so.1 is not here");
+    expect_line("there is no libcuda.so.1 in '");
     expect_line("the loader's own places");
     expect_line("/docs'");
     expect_line("--device=emulate");
     assert_null(api.library[0]);
+}
+
+/* Of `part` in the diagnostic. */
+static int count_of(const char *part) {
+    int count = 0;
+    for (const char *at = ctx.last->text; (at = strstr(at, part)); at++) count++;
+    return count;
+}
+
+static void test_a_root_named_twice_is_told_once(void **state) {
+    (void)state;
+    rg_cuda_api api;
+    if (has_driver()) {
+        print_message("this machine has a driver: its absence cannot be tested\n");
+        skip();
+    }
+    assert_int_equal(rg_cuda_open(&ctx, "/usr/lib/wsl/lib", RG_CUDA_DRIVER, &api),
+                     RG_E_UNSUPPORTED);
+    assert_int_equal(count_of("'/usr/lib/wsl/lib'"), 1);
+}
+
+static void test_a_missing_nvrtc_is_told_with_all_names_and_places(void **state) {
+    (void)state;
+    rg_cuda_api api;
+    setenv("CUDA_PATH", "/usr/local/cuda", 1);
+    setenv("CUDA_HOME", "/nowhere", 1);
+    rg_status status = rg_cuda_open(&ctx, "/nowhere", RG_CUDA_NVRTC, &api);
+    unsetenv("CUDA_PATH");
+    unsetenv("CUDA_HOME");
+    if (status == RG_OK) {
+        rg_cuda_close(&api);
+        print_message("this machine has NVRTC: its absence cannot be tested\n");
+        skip();
+    }
+    assert_int_equal(status, RG_E_UNSUPPORTED);
+    expect_line("there is no libnvrtc.so.13, libnvrtc.so.12, libnvrtc.so.11.2 or libnvrtc.so in "
+                "'/nowhere', '/usr/local/cuda', the loader's own places: install");
 }
 
 static void test_a_library_without_the_functions_is_refused(void **state) {
@@ -217,6 +254,9 @@ int main(void) {
         cmocka_unit_test(test_prototypes_agree_with_the_real_headers),
         cmocka_unit_test_setup_teardown(test_a_missing_driver_is_told_with_the_places, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(test_a_root_named_twice_is_told_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_missing_nvrtc_is_told_with_all_names_and_places,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_library_without_the_functions_is_refused, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(test_a_broken_library_is_told, setup, teardown),

@@ -26,11 +26,15 @@ rg_status rg_cuda_check(rg_ctx *ctx, const rg_cuda_api *api, rg_cu_result result
 
 /* ---- looking for a library ---- */
 
+enum { MAX_ROOTS = 4 };
+
 typedef struct library_search {
     rg_ctx *ctx;
     const char *path; /* --cuda-path */
-    rg_text tried;    /* places, for the error */
-    rg_text refused;  /* what the loader said of a file that is there */
+    const char *root[MAX_ROOTS];
+    int roots;
+    rg_text tried;   /* places, for the error */
+    rg_text refused; /* what the loader said of a file that is there */
     void *found;
     char *where; /* Owner: ctx's arena */
 } library_search;
@@ -59,14 +63,18 @@ static bool try_file(library_search *search, const char *folder, const char *pla
     return false;
 }
 
-static void tell_root(library_search *search, const char *root) {
+/* False: it was looked at before. */
+static bool add_root(library_search *search, const char *root) {
+    for (int i = 0; i < search->roots; i++)
+        if (strcmp(search->root[i], root) == 0) return false;
+    search->root[search->roots++] = root;
     rg_text_add(&search->tried, "%s'%s'", search->tried.length ? ", " : "", root);
+    return true;
 }
 
 static bool try_root(library_search *search, const char *root, const char *const *places,
                      const char *const *names) {
-    if (!root || !*root) return false;
-    tell_root(search, root);
+    if (!root || !*root || !add_root(search, root)) return false;
     for (; *names; names++)
         for (const char *const *place = places; *place; place++)
             if (try_file(search, root, *place, *names)) return true;
@@ -78,6 +86,21 @@ static bool try_loader(library_search *search, const char *const *names) {
     for (; *names; names++)
         if (try_name(search, *names)) return true;
     return false;
+}
+
+/* All names and places, then what the loader said; `hint`: what to do about it. */
+static rg_status fail_missing(library_search *search, const char *const *names, const char *hint) {
+    rg_text text = {0};
+    for (const char *const *name = names; *name; name++)
+        rg_text_add(&text, "%s%s", name == names ? "" : name[1] ? ", " : " or ", *name);
+    rg_text_add(&text, " in %s%s", search->tried.data ? search->tried.data : "no place",
+                search->refused.data ? search->refused.data : "");
+    bool failed = text.failed || search->tried.failed || search->refused.failed;
+    rg_status status =
+        failed ? rg_nomem(search->ctx)
+               : rg_fail(search->ctx, RG_E_UNSUPPORTED, "there is no %s: %s", text.data, hint);
+    rg_text_free(&text);
+    return status;
 }
 
 /* ---- their functions ---- */
@@ -122,11 +145,8 @@ static rg_status open_driver(library_search *search, rg_cuda_api *api) {
     static const char *const places[] = {"", NULL};
     if (!try_root(search, search->path, places, names) && !try_loader(search, names) &&
         !try_root(search, "/usr/lib/wsl/lib", places, names))
-        return rg_fail(search->ctx, RG_E_UNSUPPORTED,
-                       "libcuda.so.1 is not here (looked in %s)%s: it comes with NVIDIA's driver; "
-                       "--device=emulate needs none",
-                       search->tried.data ? search->tried.data : "no place",
-                       search->refused.data ? search->refused.data : "");
+        return fail_missing(search, names,
+                            "it comes with NVIDIA's driver; --device=emulate needs none");
     api->library[0] = search->found;
     RG_TRY(take_symbols(search->ctx, search, driver_symbols, api));
     api->has_driver = 1;
@@ -174,11 +194,9 @@ static rg_status open_nvrtc(library_search *search, rg_cuda_api *api) {
         !try_root(search, getenv("CUDA_PATH"), places, names) &&
         !try_root(search, getenv("CUDA_HOME"), places, names) &&
         !try_root(search, "/usr/local/cuda", places, names) && !try_loader(search, names))
-        return rg_fail(search->ctx, RG_E_UNSUPPORTED,
-                       "libnvrtc is not here (looked for %s in %s)%s: install the CUDA toolkit or "
-                       "PyPI's nvidia-cuda-nvrtc, and give its folder by --cuda-path",
-                       names[0], search->tried.data ? search->tried.data : "no place",
-                       search->refused.data ? search->refused.data : "");
+        return fail_missing(search, names,
+                            "install the CUDA toolkit or PyPI's nvidia-cuda-nvrtc, and give its "
+                            "folder by --cuda-path");
     api->library[1] = search->found;
     RG_TRY(take_symbols(search->ctx, search, nvrtc_symbols, api));
     RG_TRY(check_nvrtc(search, api, newest));
