@@ -56,9 +56,8 @@ static bool needs_device(const rg_job *job) {
     return needs_kernels(job) && strcmp(job->cli->command, "build") != 0;
 }
 
-/* A cubin runs on its own architecture and on later ones of the same generation. */
 static rg_status check_arch(const rg_job *job, int arch, const rg_cuda_device *device) {
-    if (arch / 10 == device->arch / 10 && arch <= device->arch) return RG_OK;
+    if (rg_cuda_arch_runs_on(arch, device->arch)) return RG_OK;
     return rg_fail(job->ctx, RG_E_USAGE, "--arch=sm_%d: device %d (%s) is an sm_%d", arch,
                    device->ordinal, device->name, device->arch);
 }
@@ -140,16 +139,21 @@ void rg_job_cuda_close(rg_job *job) {
 
 /* ---- building ---- */
 
-/* What no block of the architecture can have is told before a device refuses it. */
+/* What no block of the architecture or of the device can have is told before the device refuses it.
+ * A kernel that is not built yet has no static shared memory. */
 static rg_status check_shared(const rg_job *job) {
     const rg_plan *plan = &job->planned.plan;
-    const rg_cuda_limits *limits = rg_cuda_limits_of(job->cuda->arch);
+    const rg_cuda_device *device = &job->cuda->device;
+    int arch = job->cuda->arch, most = rg_cuda_limits_of(arch)->block_shared_bytes;
+    bool smaller = device->arch && device->shared_bytes < most; /* than what --arch names */
+    if (smaller) most = device->shared_bytes;
     for (uint32_t i = 0; i < plan->kernel_count; i++) {
         int bytes = job->cuda->object[i].report.shared_bytes + (int)plan->kernel[i].shared_bytes;
-        if (bytes <= limits->block_shared_bytes) continue;
-        return rg_fail(job->ctx, RG_E_LIMIT,
-                       "kernel '%s' wants %d bytes of shared memory, a block of sm_%d has %d",
-                       job->source[i].symbol, bytes, limits->arch, limits->block_shared_bytes);
+        if (bytes <= most) continue;
+        return rg_fail(
+            job->ctx, RG_E_LIMIT,
+            "kernel '%s' for sm_%d wants %d bytes of shared memory, a block of %s has %d",
+            job->source[i].symbol, arch, bytes, smaller ? device->name : "it", most);
     }
     return RG_OK;
 }
@@ -176,6 +180,7 @@ rg_status rg_job_cuda_build(rg_job *job) {
     if (!source || !cuda->object) return rg_nomem(job->ctx);
     for (int i = 0; i < count; i++)
         source[i] = (rg_cuda_source){job->source[i].symbol, job->source[i].source};
+    RG_TRY(check_shared(job));
     rg_cuda_stats stats;
     RG_TRY(rg_job_cuda_objects(job, source, count, cuda->object, &stats));
     job->stats =

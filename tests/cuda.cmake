@@ -29,3 +29,11 @@ add_library(cuda_ranges MODULE cuda_ranges.c)
 set_target_properties(cuda_ranges PROPERTIES PREFIX "" OUTPUT_NAME "libnvToolsExt.so.1" SUFFIX ""
                       LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda-ranges)
 add_dependencies(test_cuda_step cuda_absent cuda_ranges)
+# The same with an sm_86 of which nothing can be asked but what it is.
+foreach(library cuda nvrtc)
+    add_library(${library}_ampere MODULE cuda_absent.c cuda_ampere.c)
+    target_include_directories(${library}_ampere PRIVATE ${CMAKE_SOURCE_DIR}/runtime/cuda)
+    set_target_properties(${library}_ampere PROPERTIES PREFIX "" SUFFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda-ampere)
+endforeach()
+set_target_properties(cuda_ampere PROPERTIES OUTPUT_NAME "libcuda.so.1")
+set_target_properties(nvrtc_ampere PROPERTIES OUTPUT_NAME "libnvrtc.so.12")

@@ -106,6 +106,25 @@ static void test_a_named_variant_is_taken_by_every_kind_that_has_it(void **state
     assert_int_equal(count_launches("rg_conv2d_wgrad_ffma_split"), 0);
 }
 
+/* A driver's look-alike is an sm_86, whose blocks have less shared memory than an sm_80's. */
+static void test_a_named_architecture_must_fit_the_device(void **state) {
+    (void)state;
+    static const char ampere[] = "--cuda-path=" RG_BINARY_DIR "/cuda-ampere";
+    write_text(FOLDER "/wide.lua",
+               "data {dataset = \"synthetic\", height = 8, width = 8, channels = 3, classes = 10,\n"
+               "      mean = 0.5, std = 0.5}\n"
+               "train {batch = 16, epochs = 1, optimizer = \"sgd\", lr = 0.05}\n"
+               "function network(x)\n"
+               "    x = x:conv(\"a\", {out = 128, kernel = 1}):relu()\n"
+               "    x = x:conv(\"b\", {out = 256, kernel = 3, pad = 1}):relu()\n"
+               "    return x:flatten():linear(\"classifier\", {out = 10})\nend\n");
+    RUN("verify", FOLDER "/wide.lua", "--device=cuda", "--arch=sm_80", "--precision=bf16", ampere);
+    expect_line(1, " for sm_80 wants 1");
+    assert_non_null(strstr(last.err, "a block of an Ampere has 101376"));
+    RUN("verify", FOLDER "/wide.lua", "--device=cuda", "--arch=sm_87", ampere);
+    expect_line(2, "--arch=sm_87: device 0 (an Ampere) is an sm_86");
+}
+
 typedef struct step_row {
     int phase; /* of all programs */
     double floor_us, model_us;
@@ -162,6 +181,7 @@ int main(void) {
         cmocka_unit_test(test_traffic_before_and_after_fusion_counts_the_same_images),
         cmocka_unit_test(test_every_stage_can_be_dumped),
         cmocka_unit_test(test_a_named_variant_is_taken_by_every_kind_that_has_it),
+        cmocka_unit_test(test_a_named_architecture_must_fit_the_device),
         cmocka_unit_test(test_the_longest_path_takes_each_phases_longest_launch),
     };
     return cmocka_run_group_tests(tests, make_folder, NULL);

@@ -221,6 +221,21 @@ static void test_occupancy_is_by_the_scarcest(void **state) {
     assert_null(rg_cuda_limits_of(12));
 }
 
+static void test_a_cubin_runs_within_its_generation(void **state) {
+    (void)state;
+    static const struct {
+        int arch, device;
+        bool runs;
+    } row[] = {
+        {80, 80, true}, {80, 86, true},  {86, 80, false},   {86, 89, true},    {80, 90, false},
+        {87, 87, true}, {80, 87, false}, {86, 87, false},   {87, 89, false},   {100, 103, true},
+        {90, 90, true}, {75, 80, false}, {103, 100, false}, {100, 120, false}, {120, 121, true},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        if (rg_cuda_arch_runs_on(row[i].arch, row[i].device) != row[i].runs)
+            fail_msg("sm_%d on sm_%d", row[i].arch, row[i].device);
+}
+
 #ifdef RG_HAVE_CUDA_HEADERS
 int cuda_calculator(const rg_cuda_limits *limits, int threads, int registers, int shared_bytes);
 
@@ -264,6 +279,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_a_device_beyond_the_last_is_an_error, setup, teardown),
         cmocka_unit_test(test_the_report_is_read),
         cmocka_unit_test(test_occupancy_is_by_the_scarcest),
+        cmocka_unit_test(test_a_cubin_runs_within_its_generation),
         cmocka_unit_test(test_occupancy_is_the_calculators),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

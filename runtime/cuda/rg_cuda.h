@@ -58,6 +58,9 @@ typedef struct rg_cuda_limits {
 
 /* NULL: an architecture that is not known here. */
 const rg_cuda_limits *rg_cuda_limits_of(int arch);
+/* A cubin runs on its own architecture and on later ones of the same generation; sm_87 (Tegra)
+ * stands alone. Source: CUDA C++ Programming Guide, "Binary Compatibility". */
+bool rg_cuda_arch_runs_on(int arch, int device);
 /* Blocks of a kernel that a multiprocessor holds at once; 0: not one. Source: the toolkit's
  * cuda_occupancy.h, with which the tests compare it. */
 int rg_cuda_blocks_per_multiprocessor(const rg_cuda_limits *limits, int threads, int registers,

@@ -52,6 +52,11 @@ const rg_cuda_limits *rg_cuda_limits_of(int arch) {
     return NULL;
 }
 
+bool rg_cuda_arch_runs_on(int arch, int device) {
+    if (arch == 87 || device == 87) return arch == device;
+    return arch / 10 == device / 10 && arch <= device;
+}
+
 static int round_up(int value, int unit) {
     return (value + unit - 1) / unit * unit;
 }

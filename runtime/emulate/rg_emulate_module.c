@@ -110,10 +110,12 @@ static bool make_functions(struct CUmod_st *module) {
     return true;
 }
 
-/* A cubin for an architecture runs on later ones of the same generation. */
+/* A cubin for an architecture runs on later ones of the same generation; sm_87 stands alone. */
 static rg_cu_result check_content(const rg_emulate_module *content) {
     if (!content || content->abi != RG_EMULATE_ABI) return RG_CU_INVALID_IMAGE;
-    if (content->arch / 10 != rg_emu.option.arch / 10 || content->arch > rg_emu.option.arch)
+    int arch = content->arch, own = rg_emu.option.arch;
+    bool alone = arch == 87 || own == 87;
+    if (arch / 10 != own / 10 || arch > own || (alone && arch != own))
         return RG_CU_NO_BINARY_FOR_GPU;
     return RG_CU_SUCCESS;
 }
