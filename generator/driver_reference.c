@@ -250,12 +250,12 @@ static rg_status run_batch(reference *ref, bool training, const rg_dataset *set,
 static rg_status train_set(reference *ref, uint32_t epoch, const rg_dataset *set,
                            const uint32_t *order, uint64_t last, sums *total) {
     uint32_t batch = (uint32_t)ref->job->spec->batch;
-    for (uint32_t at = 0; at < set->count && ref->steps < last; at += batch) {
+    for (uint32_t at = 0, step = 0; at < set->count && ref->steps < last; at += batch, step++) {
         int32_t live = (int32_t)(set->count - at < batch ? set->count - at : batch);
         double loss;
         RG_TRY(run_batch(ref, true, set, order + at, live, total, &loss));
         if (ref->job->cli->steps && !ref->job->cli->quiet)
-            printf("epoch %u step %u loss %.17g\n", epoch, at / batch, loss);
+            printf("epoch %u step %u loss %.17g\n", epoch, step, loss);
     }
     return RG_OK;
 }

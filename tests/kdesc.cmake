@@ -5,5 +5,6 @@ target_include_directories(rg_cases PUBLIC cases)
 target_link_libraries(rg_cases PUBLIC rg_kernel rg_core)
 
 rg_test(kdesc SEES rg_cases)
+rg_test(rider SEES rg_cases)
 rg_test(harness SEES rg_cases rg_harness)
 rg_test(variants SEES rg_cases rg_harness TIMEOUT 900)

@@ -104,6 +104,7 @@ static rg_ctx ctx;
 static rg_exec *exec;
 static char root[64], cache[128];
 static const rg_cuda_api *api;
+static rg_cuda_stats stats;
 static rg_cuda_object object[KERNELS];
 
 static const rg_cuda_api *emulator(const char *fail_call, int fail_nth) {
@@ -161,7 +162,6 @@ static int close_group(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    rg_cuda_stats stats;
     snprintf(cache, sizeof cache, "%s/cache", root);
     rg_cuda_build_options options = {.arch = 90, .cache_dir = cache};
     make_plan();
@@ -446,7 +446,6 @@ static void test_a_kernel_without_its_compilers_log_is_not_kept(void **state) {
     (void)state;
     static const char *const symbols[] = {"nvrtcGetProgramLogSize", "nvrtcGetProgramLog"};
     const rg_cuda_build_options options = {.arch = 90, .cache_dir = cache, .jobs = 1};
-    rg_cuda_stats stats;
     for (int i = 0; i < 2; i++) {
         snprintf(cache, sizeof cache, "%s/log-%d", root, i);
         for (int start = 0; start < 3; start++) {
@@ -478,7 +477,6 @@ static void block_entries(void) {
 static void test_a_cache_that_takes_no_more_costs_a_note(void **state) {
     (void)state;
     rg_cuda_build_options options = {.arch = 90, .cache_dir = cache};
-    rg_cuda_stats stats;
     char note[512] = "";
     snprintf(cache, sizeof cache, "%s/full", root);
     must(rg_cuda_build(&ctx, api, sources, KERNELS, &options, object, &stats));
@@ -508,7 +506,6 @@ static void end_process(void *user, int done, int total) {
 static void test_a_build_that_is_cut_short_has_kept_what_it_made(void **state) {
     (void)state;
     rg_cuda_build_options options = {.arch = 90, .cache_dir = cache, .jobs = 1};
-    rg_cuda_stats stats;
     int ended;
     snprintf(cache, sizeof cache, "%s/short", root);
     pid_t child = fork();
@@ -560,7 +557,6 @@ static void test_of_wrong_kernels_the_first_is_told_and_the_good_ones_are_kept(v
     const rg_cuda_source some[] = {{"rg_wrong", "wrong"}, sources[0], {"rg_worse", "worse"}};
     const rg_cuda_build_options options = {.arch = 90, .cache_dir = cache, .jobs = 2};
     rg_cuda_api late = *api;
-    rg_cuda_stats stats;
     late.nvrtc.create = create_in_turn;
     late.nvrtc.compile = compile_in_turn;
     snprintf(cache, sizeof cache, "%s/wrong", root);

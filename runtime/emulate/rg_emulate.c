@@ -67,7 +67,7 @@ static void read_failure(rg_emulate_options *option) {
     size_t length = colon ? (size_t)(colon - fail) : 0;
     snprintf(fail_name, sizeof fail_name, "%.*s", length < sizeof fail_name ? (int)length : 0,
              fail);
-    if (!is_known(fail_name) || !read_number(colon + 1, INT32_MAX, &nth) || nth == 0) {
+    if (!colon || !is_known(fail_name) || !read_number(colon + 1, INT32_MAX, &nth) || nth == 0) {
         refuse("RG_EMULATE_FAIL", fail, wanted);
         return;
     }
