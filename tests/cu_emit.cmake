@@ -1,1 +1,1 @@
-rg_test(cu_emit SEES rg_cases rg_emit TIMEOUT 120)
+rg_test(cu_emit SEES rg_cases rg_emit rg_cuda rg_emulate TIMEOUT 120)

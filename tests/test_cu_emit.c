@@ -9,7 +9,9 @@
 #include <cmocka.h>
 
 #include "rg_cases.h"
+#include "rg_cuda.h"
 #include "rg_emit.h"
+#include "rg_emulate.h"
 
 typedef struct world {
     rg_ctx ctx;
@@ -133,6 +135,52 @@ static void test_every_block_fits_its_architecture(void **state) {
         check_limits(limit[i][0], limit[i][1] * 1024);
 }
 
+/* KiB of an architecture in a table of the templates ("name = {[75] = 64, ..."); 0: it has none. */
+static int told_by_templates(const char *table, int arch) {
+    char row[32];
+    int kib = 0;
+    rg_text sources = {0};
+    rg_tpl_sources(&sources, "cu_conv.cu.tpl");
+    const char *at = strstr(sources.data, table);
+    assert_non_null(at);
+    snprintf(row, sizeof row, "[%d] = ", arch);
+    const char *end = strchr(at, '}'), *found = strstr(at, row);
+    if (end && found && found < end) kib = atoi(found + strlen(row));
+    rg_text_free(&sources);
+    return kib;
+}
+
+/* 0: the emulator is none of this architecture. */
+static int told_by_emulator(unsigned attribute, int arch) {
+    const rg_cuda_api *api = rg_emulate_api(&(rg_emulate_options){.arch = arch});
+    int bytes = 0;
+    if (api->driver.init(0) != RG_CU_SUCCESS) return 0;
+    assert_int_equal(api->driver.device_attribute(&bytes, attribute, 0), RG_CU_SUCCESS);
+    return bytes / 1024;
+}
+
+static void test_all_tables_have_the_same_architectures(void **state) {
+    (void)state;
+    int known = 0;
+    for (int arch = 1; arch < 200; arch++) {
+        const rg_cuda_limits *limits = rg_cuda_limits_of(arch);
+        int block = limits ? limits->block_shared_bytes / 1024 : 0;
+        int all = limits ? limits->shared_bytes / 1024 : 0;
+        known += limits != NULL;
+        const int told[][2] = {
+            {told_by_templates("block_shared = {", arch), block},
+            {told_by_emulator(RG_CU_DEVICE_MAX_SHARED_PER_BLOCK_OPTIN, arch), block},
+            {told_by_templates("sm_shared = {", arch), all},
+            {told_by_emulator(RG_CU_DEVICE_MAX_SHARED_PER_MULTIPROCESSOR, arch), all},
+        };
+        for (int i = 0; i < 4; i++)
+            if (told[i][0] != told[i][1])
+                fail_msg("sm_%d: %s's %d KiB, limits have %d", arch,
+                         i % 2 ? "the emulator" : "the templates", told[i][0], told[i][1]);
+    }
+    assert_true(known >= 10);
+}
+
 /* ---- what may stand in the text ---- */
 
 /* Blanks what stands between the brackets that a host replaces. */
@@ -190,6 +238,7 @@ int main(void) {
         cmocka_unit_test(test_keys_hang_on_the_files_of_their_own_target),
         cmocka_unit_test(test_the_header_tells_the_launch_of_a_block),
         cmocka_unit_test(test_every_block_fits_its_architecture),
+        cmocka_unit_test(test_all_tables_have_the_same_architectures),
         cmocka_unit_test(test_the_hardware_is_touched_in_named_functions_alone),
         cmocka_unit_test(test_no_sum_is_made_by_atomics),
         cmocka_unit_test(test_a_kernel_holds_those_prelude_functions_that_it_uses),

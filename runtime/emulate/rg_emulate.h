@@ -10,7 +10,7 @@
 #include "rg_cuda_api.h"
 
 typedef struct rg_emulate_options {
-    int arch;              /* 75..120, the device that is named; 0: 90 */
+    int arch;              /* 75..121, the device that is named; 0: 90 */
     uint64_t seed;         /* of all orders that CUDA leaves open */
     int threads;           /* host threads that run blocks; 0: number of processors */
     bool no_checks;        /* kernels are built without the memory checks: faster */

@@ -23,7 +23,9 @@ static const rg_emu_arch arches[] = {
     {89, "Ada", 99 << 10, 100 << 10, 142, 1536},
     {90, "Hopper", 227 << 10, 228 << 10, 132, 2048},
     {100, "Blackwell", 227 << 10, 228 << 10, 148, 2048},
+    {103, "Blackwell", 227 << 10, 228 << 10, 160, 2048},
     {120, "Blackwell", 99 << 10, 100 << 10, 170, 1536},
+    {121, "Blackwell", 99 << 10, 100 << 10, 48, 1536},
 };
 
 const rg_emu_arch *rg_emu_arch_of(int arch) {
