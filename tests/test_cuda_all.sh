@@ -90,6 +90,15 @@ promised() {
     promises=$((promises + 1))
 }
 
+# A block counts between two fences, M A M: no test runs them, the emulator has a rg_last_block of its own.
+fenced() {
+    local order
+    order=$(grep -oE 'membar\.gl|atom\.global\.inc' "$1.ptx" | sed 's/^a.*/A/; s/^m.*/M/' | tr -d '\n')
+    grep -q 'rg_last_block(' "$1.body" || return 0
+    [[ $order =~ ^(MAM)+$ ]] || fail "$(basename "$1"): its counts and fences are '$order'"
+    promises=$((promises + 1))
+}
+
 check_ptx() {
     # What the kernel itself does, below the prelude.
     awk '/^RG_DEVICE void [a-z_]+[0-9]*\(.*const (float|rg_u16) \*(a|from|xs)/ || /^RG_KERNEL/ { body = 1 } body' "$1" >"$1.body"
@@ -101,6 +110,7 @@ check_ptx() {
     promised "$1" 'rg_cp_async16' 'cp\.async\.cg\.shared\.global'
     promised "$1" 'rg_load4\(e[a-z]' 'ld\.global(\.nc)?\.v4'
     promised "$1" 'rg_put4\(' 'st\.global\.v4'
+    fenced "$1"
     grep -qE '(^|[[:space:]])(atom|red)\..*\.(f16|bf16|f32|f64)' "$1.ptx" &&
         fail "$(basename "$1"): an atomic operation on floats"
     return 0
