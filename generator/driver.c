@@ -132,6 +132,8 @@ static void dump_planned(const rg_job *job, bool complete) {
 static rg_status set_target(rg_job *job) {
     const char *isa = job->cli->isa;
     if (strcmp(job->cli->target, "cuda") == 0) return rg_job_cuda_open(job);
+    if (job->cli->dump && strcmp(job->cli->dump, "floor") == 0)
+        return rg_fail(job->ctx, RG_E_USAGE, "--dump=floor is of devices alone: add --target=cuda");
     if (strcmp(isa, "native") == 0) isa = rg_cpu_native_isa();
     if (!isa)
         return rg_fail(job->ctx, RG_E_UNSUPPORTED,

@@ -35,6 +35,7 @@ static void test_wrong_options_are_usage_errors(void **state) {
         {SPEC, "--device=abacus", NULL, "--device=abacus"},
         {SPEC, "--isa=sse", NULL, "--isa=sse: expected avx2"},
         {SPEC, "--dump=everything", NULL, "--dump=everything: expected infer"},
+        {SPEC, "--dump=floor", NULL, "--dump=floor is of devices alone: add --target=cuda"},
         {"frobnicate", SPEC, NULL, "unknown command 'frobnicate'"},
         {"train", SPEC, "other.lua", "'other.lua' is too much"},
         {"train", NULL, NULL, "no spec"},
