@@ -109,11 +109,12 @@ static void print_summary(const rg_job *job, const char *folder) {
         "work               %.3f GFLOP an image forward, %.3f a training step (batch %d: %.1f)\n",
         s.forward_flop / 1e9, s.step_flop / 1e9, job->spec->batch,
         s.step_flop * job->spec->batch / 1e9);
-    printf("kernels            %d a step before fusion, %d after (%d of them stand-alone "
+    printf("kernels            %d a step without the optimiser before fusion, %d after (%d of them "
+           "stand-alone "
            "element-wise), %d distinct in all programs\n",
            s.before, s.after, s.stand_alone, s.distinct);
-    printf("memory traffic     %.1f MB a step before fusion, %.1f MB after\n", s.bytes_before / 1e6,
-           s.bytes_after / 1e6);
+    printf("memory traffic     %.1f MB a step without the optimiser before fusion, %.1f MB after\n",
+           s.bytes_before / 1e6, s.bytes_after / 1e6);
     printf("activations        %.1f MB, lower bound %.1f MB\n",
            (double)plan->arena_bytes[RG_ARENA_WORK] / 1e6, (double)plan->work_lower_bound / 1e6);
     printf("all arenas         %.1f MB\n", (double)all_arenas(plan) / 1e6);
