@@ -139,6 +139,27 @@ static void test_images_that_are_none_are_refused(void **state) {
     assert_int_equal(driver->module_load(&module, nothing), RG_CU_INVALID_IMAGE);
 }
 
+static void test_cubins_of_sm_87_are_its_own(void **state) {
+    (void)state;
+    static const struct {
+        int arch, device;
+        rg_cu_result result;
+    } row[] = {{80, 86, RG_CU_SUCCESS},
+               {87, 87, RG_CU_SUCCESS},
+               {80, 87, RG_CU_NO_BINARY_FOR_GPU},
+               {87, 89, RG_CU_NO_BINARY_FOR_GPU}};
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++) {
+        rg_cu_module module;
+        char *cubin = compile_for(row[i].arch, "RG_KERNEL void k(float *a0) {}\n", NULL);
+        assert_non_null(cubin);
+        options.arch = row[i].device;
+        reopen(1);
+        assert_int_equal(driver->module_load(&module, cubin), row[i].result);
+        if (row[i].result == RG_CU_SUCCESS) OK(driver->module_unload(module));
+        free(cubin);
+    }
+}
+
 static void test_the_nth_call_fails_where_asked(void **state) {
     (void)state;
     rg_cu_ptr at[3];
@@ -214,6 +235,7 @@ int main(void) {
         TEST(test_compiler_errors_are_in_the_log),
         TEST(test_modules_loaded_together_stay_apart),
         TEST(test_images_that_are_none_are_refused),
+        TEST(test_cubins_of_sm_87_are_its_own),
         TEST(test_the_nth_call_fails_where_asked),
         TEST(test_an_environment_that_cannot_be_read_is_told),
         TEST(test_a_lost_context_stays_lost_until_released),
