@@ -78,6 +78,8 @@ rg_status rg_job_cuda_exec(rg_job *job, rg_exec **exec) RG_CHECKED;
 rg_status rg_job_cuda_check(rg_job *job, const rg_launch *launch, int32_t live, uint64_t seed,
                             rg_harness_result *result) RG_CHECKED;
 void rg_job_cuda_print(const rg_job *job);
+/* Version and place of what built the kernels. */
+const char *rg_job_cuda_nvrtc(const rg_job *job);
 /* Builds sources that are not the plan's; the device for a harness (owner: caller,
  * rg_harness_cuda_close). */
 rg_status rg_job_cuda_objects(rg_job *job, const rg_cuda_source *source, int count,

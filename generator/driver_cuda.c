@@ -16,6 +16,7 @@ struct rg_job_cuda {
     rg_cuda_device device;
     int arch;
     rg_cuda_object *object; /* by plan kernel */
+    const char *nvrtc;      /* what built them */
 };
 
 static bool is_emulated(const rg_job *job) {
@@ -172,6 +173,17 @@ rg_status rg_job_cuda_objects(rg_job *job, const rg_cuda_source *source, int cou
     return status;
 }
 
+/* One line of both. */
+static rg_status join_notes(rg_ctx *ctx, const char *first, const char **note) {
+    if (first && *note)
+        *note = rg_arena_printf(ctx->arena, "%s; %s", first, *note);
+    else if (first)
+        *note = first;
+    else
+        return RG_OK;
+    return *note ? RG_OK : rg_nomem(ctx);
+}
+
 rg_status rg_job_cuda_build(rg_job *job) {
     struct rg_job_cuda *cuda = job->cuda;
     int count = (int)job->planned.plan.kernel_count;
@@ -183,6 +195,8 @@ rg_status rg_job_cuda_build(rg_job *job) {
     RG_TRY(check_shared(job));
     rg_cuda_stats stats;
     RG_TRY(rg_job_cuda_objects(job, source, count, cuda->object, &stats));
+    cuda->nvrtc = stats.nvrtc;
+    RG_TRY(join_notes(job->ctx, cuda->api->note, &stats.note));
     job->stats =
         (rg_cpu_stats){stats.compiled, stats.cached, stats.seconds, stats.cache_dir, stats.note};
     return check_shared(job);
@@ -200,6 +214,10 @@ rg_status rg_job_cuda_write(rg_job *job, const char *folder) {
         RG_TRY(rg_file_write(job->ctx, path, object->cubin, object->bytes));
     }
     return RG_OK;
+}
+
+const char *rg_job_cuda_nvrtc(const rg_job *job) {
+    return job->cuda->nvrtc;
 }
 
 /* ---- running ---- */

@@ -119,7 +119,8 @@ static void print_summary(const rg_job *job, const char *folder) {
            (double)plan->arena_bytes[RG_ARENA_WORK] / 1e6, (double)plan->work_lower_bound / 1e6);
     printf("all arenas         %.1f MB\n", (double)all_arenas(plan) / 1e6);
     if (job->cuda)
-        printf("architecture       sm_%d\n", job->target.arch);
+        printf("architecture       sm_%d\nNVRTC              %s\n", job->target.arch,
+               rg_job_cuda_nvrtc(job));
     else
         printf("instruction set    %s\n", job->target.isa);
     printf("built              %d compiled, %d from the cache, %.1f s\n", job->stats.compiled,

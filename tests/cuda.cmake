@@ -6,6 +6,12 @@ add_library(cuda_empty MODULE cuda_empty.c)
 set_target_properties(cuda_empty PROPERTIES PREFIX "" OUTPUT_NAME "libcuda.so.1" SUFFIX ""
                       LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda-empty)
 
+# An NVRTC that compiles nothing.
+add_library(cuda_nvrtc MODULE cuda_nvrtc.c)
+set_target_properties(cuda_nvrtc PROPERTIES PREFIX "" OUTPUT_NAME "libnvrtc.so" SUFFIX ""
+                      LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/cuda-nvrtc)
+target_include_directories(cuda_nvrtc PRIVATE ${CMAKE_SOURCE_DIR}/runtime/cuda)
+
 rg_test(cuda_api SEES rg_cuda TIMEOUT 60)
 add_dependencies(test_cuda_api cuda_empty)
 if(RG_CUDA_HEADERS)

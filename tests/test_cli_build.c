@@ -174,11 +174,47 @@ static void test_the_longest_path_takes_each_phases_longest_launch(void **state)
     assert_true(told_us < sum_us - 1); /* some launches do stand together */
 }
 
+#define NVRTC_FOLDER RG_BINARY_DIR "/cuda-nvrtc"
+
+static void build_cuda(const char *path) {
+    RUN(SPEC, "--target=cuda", "--arch=sm_90", path, "--cache=" FOLDER "/cuda-cache",
+        "--out=" FOLDER "/cuda");
+    expect_done();
+}
+
+static void expect_out(const char *part) {
+    if (strstr(last.out, part)) return;
+    show();
+    fail_msg("expected '%s'", part);
+}
+
+static void test_the_nvrtc_that_built_the_kernels_is_told(void **state) {
+    (void)state;
+    build_cuda("--cuda-path=" NVRTC_FOLDER);
+    expect_out("\nNVRTC              11.99, " NVRTC_FOLDER "/libnvrtc.so\n");
+    assert_null(strstr(last.out, "\nnote "));
+    setenv("CUDA_PATH", NVRTC_FOLDER, 1);
+    build_cuda("--cuda-path=" RG_SOURCE_DIR "/docs");
+    expect_out("\nNVRTC              11.99, " NVRTC_FOLDER "/libnvrtc.so\n");
+    expect_out("\nnote               there is no NVRTC to load under --cuda-path=" RG_SOURCE_DIR
+               "/docs\n");
+    write_text(FOLDER "/libnvrtc.so.12", "no library");
+    build_cuda("--cuda-path=" FOLDER);
+    expect_out("under --cuda-path=" FOLDER "; " FOLDER "/libnvrtc.so.12: file too short\n");
+    write_text(FOLDER "/no-folder", "");
+    RUN(SPEC, "--target=cuda", "--arch=sm_90", "--cuda-path=" RG_SOURCE_DIR "/docs",
+        "--cache=" FOLDER "/no-folder", "--out=" FOLDER "/cuda");
+    expect_done();
+    expect_out("--cuda-path=" RG_SOURCE_DIR "/docs; built kernels are not kept: ");
+    unsetenv("CUDA_PATH");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_build_prints_the_layers_and_leaves_the_sources),
         cmocka_unit_test(test_a_build_removes_what_an_earlier_one_wrote_and_nothing_else),
         cmocka_unit_test(test_traffic_before_and_after_fusion_counts_the_same_images),
+        cmocka_unit_test(test_the_nvrtc_that_built_the_kernels_is_told),
         cmocka_unit_test(test_every_stage_can_be_dumped),
         cmocka_unit_test(test_a_named_variant_is_taken_by_every_kind_that_has_it),
         cmocka_unit_test(test_a_named_architecture_must_fit_the_device),

@@ -14,10 +14,10 @@ enum { RG_CUDA_DRIVER = 1, RG_CUDA_NVRTC = 2 };
  * NVRTC is looked for under `path`, $CUDA_PATH, $CUDA_HOME and /usr/local/cuda, in each at the
  * places of a toolkit, of Debian and of PyPI's wheels (nvidia/cuda_nvrtc/lib, nvidia/cu13/lib;
  * `path` is then the folder site-packages), then where the loader looks. The newest of 13, 12 and
- * 11 that the driver understands is taken. libcuda.so.1 comes with the driver: it is looked for
- * under `path` and its `compat`, then where the loader looks, then where WSL has it. Errors:
- * RG_E_UNSUPPORTED, with what is missing and where it was looked for. Owner: caller, rg_cuda_close,
- * where this succeeds. */
+ * 11 that the driver understands is taken; where that is not one under `path`, api->note says so.
+ * libcuda.so.1 comes with the driver: it is looked for under `path` and its `compat`, then where
+ * the loader looks, then where WSL has it. Errors: RG_E_UNSUPPORTED, with what is missing and where
+ * it was looked for. Owner: caller, rg_cuda_close, where this succeeds; texts: ctx's arena. */
 rg_status rg_cuda_open(rg_ctx *ctx, const char *path, int wanted, rg_cuda_api *api) RG_CHECKED;
 void rg_cuda_close(rg_cuda_api *api);
 /* A range of NVTX begins; NULL: the innermost ends. Nothing happens where there is no NVTX: it is
@@ -94,6 +94,7 @@ typedef struct rg_cuda_stats {
     double seconds;
     const char *cache_dir; /* NULL: nothing is kept. Owner: ctx's arena */
     const char *note;      /* one line for the user, or NULL */
+    const char *nvrtc;     /* its version and place. Owner: ctx's arena */
 } rg_cuda_stats;
 
 /* object[i] is source[i]'s. Equal sources are built once, several at a time. A cubin is kept under

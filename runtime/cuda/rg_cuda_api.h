@@ -239,6 +239,8 @@ typedef struct rg_cuda_api {
     const char *name;           /* "cuda", "emulate" */
     const char *nvrtc_identity; /* what tells this NVRTC from another, part of each cubin's key;
                                    NULL: its version alone */
+    const char *nvrtc_place;    /* its file, or "emulated" */
+    const char *note;           /* one line for the user about the libraries, or NULL */
     void *library[3]; /* driver, NVRTC, NVTX: what rg_cuda_close gives back; NULL for look-alikes */
 } rg_cuda_api;
 

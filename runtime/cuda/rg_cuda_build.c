@@ -38,6 +38,8 @@ typedef struct cuda_build {
     char text[MAX_OPTIONS][OPTION_BYTES];
     const char *option[MAX_OPTIONS];
     int option_count;
+    int major, minor; /* of NVRTC */
+    const char *nvrtc;
     const char *cache; /* NULL: nothing is kept */
     const char *note;  /* one line for the user, or NULL */
     cuda_job *job;
@@ -68,15 +70,20 @@ static void make_options(cuda_build *build) {
     add_option(build, "--ptxas-options=-v", 0);
 }
 
-static rg_status job_hash(cuda_build *build, const char *source, char hash[33]) {
-    int major = 0, minor = 0;
-    rg_nvrtc_result result = build->api->nvrtc.version(&major, &minor);
+static rg_status ask_version(cuda_build *build) {
+    rg_nvrtc_result result = build->api->nvrtc.version(&build->major, &build->minor);
     if (result != RG_NVRTC_SUCCESS)
         return rg_fail(build->ctx, RG_E_BUILD, "nvrtcVersion: %s",
                        build->api->nvrtc.error_string(result));
+    build->nvrtc = rg_arena_printf(build->ctx->arena, "%d.%d, %s", build->major, build->minor,
+                                   build->api->nvrtc_place);
+    return build->nvrtc ? RG_OK : rg_nomem(build->ctx);
+}
+
+static rg_status job_hash(cuda_build *build, const char *source, char hash[33]) {
     const char *identity = build->api->nvrtc_identity;
     rg_text text = {0};
-    rg_text_add(&text, "nvrtc %d.%d %s", major, minor, identity ? identity : "");
+    rg_text_add(&text, "nvrtc %d.%d %s", build->major, build->minor, identity ? identity : "");
     for (int i = 0; i < build->option_count; i++) rg_text_add(&text, " %s", build->option[i]);
     rg_text_add(&text, "\n%s", source);
     rg_status status = text.failed ? rg_nomem(build->ctx) : RG_OK;
@@ -332,6 +339,7 @@ rg_status rg_cuda_build(rg_ctx *ctx, const rg_cuda_api *api, const rg_cuda_sourc
     *stats = (rg_cuda_stats){.note = NULL};
     if (!api->has_nvrtc) return rg_fail(ctx, RG_E_UNSUPPORTED, "kernels cannot be built: no NVRTC");
     make_options(&build);
+    RG_TRY(ask_version(&build));
     RG_TRY(rg_cache_folder(ctx, options->cache_dir, &build.cache, &build.note));
     RG_TRY(list_jobs(&build, source, count));
     rg_cuda_range(api, "build");
@@ -344,6 +352,7 @@ rg_status rg_cuda_build(rg_ctx *ctx, const rg_cuda_api *api, const rg_cuda_sourc
         object[i].symbol = source[i].symbol;
     }
     stats->note = build.note;
+    stats->nvrtc = build.nvrtc;
     stats->cache_dir = build.cache;
     stats->compiled = build.missing;
     stats->cached = build.job_count - build.missing;

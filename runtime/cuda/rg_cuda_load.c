@@ -36,7 +36,8 @@ typedef struct library_search {
     rg_text tried;   /* places, for the error */
     rg_text refused; /* what the loader said of a file that is there */
     void *found;
-    char *where; /* Owner: ctx's arena */
+    const char *found_in; /* the root; NULL: the loader's own places */
+    char *where;          /* Owner: ctx's arena */
 } library_search;
 
 static void search_end(library_search *search) {
@@ -75,9 +76,11 @@ static bool add_root(library_search *search, const char *root) {
 static bool try_root(library_search *search, const char *root, const char *const *places,
                      const char *const *names) {
     if (!root || !*root || !add_root(search, root)) return false;
+    search->found_in = root;
     for (; *names; names++)
         for (const char *const *place = places; *place; place++)
             if (try_file(search, root, *place, *names)) return true;
+    search->found_in = NULL;
     return false;
 }
 
@@ -177,6 +180,21 @@ static rg_status check_nvrtc(library_search *search, const rg_cuda_api *api, int
     return RG_OK;
 }
 
+/* Where it lies, and that it is not where the user said. */
+static rg_status tell_nvrtc(library_search *search, rg_cuda_api *api) {
+    Dl_info info;
+    void *function;
+    memcpy(&function, &api->nvrtc.version, sizeof function);
+    const char *file = dladdr(function, &info) ? info.dli_fname : search->where;
+    api->nvrtc_place = rg_arena_strdup(search->ctx->arena, file ? file : "an unknown place");
+    if (!api->nvrtc_place) return rg_nomem(search->ctx);
+    if (!search->path || !*search->path || search->found_in == search->path) return RG_OK;
+    api->note =
+        rg_arena_printf(search->ctx->arena, "there is no NVRTC to load under --cuda-path=%s%s",
+                        search->path, search->refused.data ? search->refused.data : "");
+    return api->note ? RG_OK : rg_nomem(search->ctx);
+}
+
 static rg_status open_nvrtc(library_search *search, rg_cuda_api *api) {
     static const char *const all[] = {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2",
                                       "libnvrtc.so", NULL};
@@ -200,6 +218,7 @@ static rg_status open_nvrtc(library_search *search, rg_cuda_api *api) {
     api->library[1] = search->found;
     RG_TRY(take_symbols(search->ctx, search, nvrtc_symbols, api));
     RG_TRY(check_nvrtc(search, api, newest));
+    RG_TRY(tell_nvrtc(search, api));
     api->has_nvrtc = 1;
     return RG_OK;
 }

@@ -102,6 +102,7 @@ const rg_cuda_api *rg_emulate_api(const rg_emulate_options *options) {
     api.has_driver = api.has_nvrtc = 1;
     api.name = "emulate";
     api.nvrtc_identity = rg_emu_nvrtc_identity();
+    api.nvrtc_place = "emulated";
     return &api;
 }
 
