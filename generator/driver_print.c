@@ -110,8 +110,7 @@ static void print_summary(const rg_job *job, const char *folder) {
         s.forward_flop / 1e9, s.step_flop / 1e9, job->spec->batch,
         s.step_flop * job->spec->batch / 1e9);
     printf("kernels            %d a step without the optimiser before fusion, %d after (%d of them "
-           "stand-alone "
-           "element-wise), %d distinct in all programs\n",
+           "stand-alone element-wise), %d distinct in all programs\n",
            s.before, s.after, s.stand_alone, s.distinct);
     printf("memory traffic     %.1f MB a step without the optimiser before fusion, %.1f MB after\n",
            s.bytes_before / 1e6, s.bytes_after / 1e6);

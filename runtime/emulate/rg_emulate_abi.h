@@ -37,9 +37,8 @@ enum {
 #define RG_EMULATE_IN_FLIGHT 0xffffffffu /* write_time: an asynchronous copy has not landed */
 
 #define RG_EMULATE_STAGES 4u /* of a block: it may call rg_last_block three times */
-#define RG_EMULATE_SAME_BLOCK(a, b)                                                                \
-    ((a) / RG_EMULATE_STAGES == (b) / RG_EMULATE_STAGES) /* tags                                   \
-                                                          */
+/* Are two tags, of the cells below, one block's? */
+#define RG_EMULATE_SAME_BLOCK(a, b) ((a) / RG_EMULATE_STAGES == (b) / RG_EMULATE_STAGES)
 
 /* Shadow of 4 bytes of device memory. writer: RG_EMULATE_OUTSIDE, RG_EMULATE_UNWRITTEN,
  * RG_EMULATE_HOST, else the tag of a block of a launch. A launch's first tag is a multiple of 4;

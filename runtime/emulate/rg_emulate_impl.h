@@ -175,9 +175,6 @@ void rg_emu_worker_free(rg_emu_worker *worker);
 void rg_emu_worker_run(rg_emu_worker *worker, rg_emu_launch *launch);
 uint32_t rg_emu_random(uint64_t *state, uint32_t below);
 
-/* ---- rg_emulate_sync.c, rg_emulate_copy.c: what kernels call ---- */
-
-void rg_emu_barrier(rg_emulate_worker *worker, int line);
 /* ---- rg_emulate_meet.c ---- */
 
 /* The block counts at a counter that `count` blocks come to, with accesses of so many stages behind
@@ -191,6 +188,9 @@ void rg_emu_meeting_leave(rg_emu_worker *worker);
 /* The launch ends. */
 void rg_emu_meetings_free(rg_emu_launch *launch);
 
+/* ---- rg_emulate_sync.c, rg_emulate_copy.c: what kernels call ---- */
+
+void rg_emu_barrier(rg_emulate_worker *worker, int line);
 int rg_emu_last_block(rg_emulate_worker *worker, unsigned *counter, int count, int line);
 const unsigned char *rg_emu_meet(rg_emulate_worker *worker, int kind, const void *mine,
                                  unsigned bytes, int line);
